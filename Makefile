@@ -1,0 +1,63 @@
+# Mercato: `make demo`, `make test`, `make bench`. Needs python3.11 and make; everything else is fetched.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# uv does not read pip's configuration: hand over where a machine keeps its own wheels (CPU torch, say).
+export UV_FIND_LINKS ?= $(shell printenv PIP_FIND_LINKS || $(PYTHON) -m pip config get global.find-links 2>/dev/null)
+export MLFLOW_DISABLE_TELEMETRY := true
+export BENTOML_DO_NOT_TRACK := True
+export DO_NOT_TRACK := 1
+export FEAST_USAGE := False
+
+.PHONY: help demo test bench lint types imports unit browser lock clean
+help: ## this list
+	@grep -hE '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+
+.uv/bin/uv:
+	@$(PYTHON) -m venv .uv || { echo "need $(PYTHON) with venv (Debian: apt-get install python3.11-venv), or set PYTHON"; exit 1; }
+	@.uv/bin/pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.done: requirements.lock pyproject.toml | .uv/bin/uv
+	@echo "building the environment from requirements.lock (about 2.5 GB)"
+	@.uv/bin/uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	@.uv/bin/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	@.uv/bin/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv: $(VENV)/.done ## the environment
+
+demo: $(VENV)/.done ## the whole loop on real data, then a page to look at (EXIT=1: check and stop)
+	@$(BIN)/mercato demo $(if $(EXIT),--exit)
+
+test: lint types imports unit ## everything that must hold
+
+lint: $(VENV)/.done
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.done
+	@$(BIN)/mypy
+
+imports: $(VENV)/.done
+	@$(BIN)/lint-imports
+
+# The page is tested in a real browser; Debian's is taken when none is there and we may install it.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends chromium >/dev/null; } \
+	  || { echo "the page is tested in Chromium: apt-get install chromium"; exit 1; }
+
+unit: $(VENV)/.done browser
+	@$(BIN)/pytest
+
+bench: $(VENV)/.done ## every figure quoted in the docs, beside its rival
+	@$(BIN)/python -m tests.bench
+
+lock: .uv/bin/uv ## resolve requirements.lock anew
+	@.uv/bin/uv pip compile --quiet pyproject.toml --group dev --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --no-header --python-version 3.11 -o requirements.lock
+	@sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' requirements.lock
+
+clean: ## remove what the demo made (the environment stays)
+	@rm -rf .mercato

@@ -1,0 +1,74 @@
+"""What a product is called and how a query is normalised: one home for training, index and gateway.
+
+The Complete Journey has no product names, so a name is composed from type, size and brand.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_SPACES = re.compile(r"\s+")
+_NOT_WORD = re.compile(r"[^\w.%&']+", re.UNICODE)
+_GAP_AROUND_SLASH = re.compile(r"\s*/\s*")
+
+MAX_QUERY_CHARS = 256
+"""Characters of a query that are read; the rest cannot change what a shopper meant."""
+
+
+def _tidy(value: str | None) -> str:
+    """One line, single spaces, no space around slashes; "" for a missing value."""
+    return _GAP_AROUND_SLASH.sub("/", _SPACES.sub(" ", value or "")).strip(" -:,")
+
+
+def _title(value: str) -> str:
+    """Title case that leaves digits, units and apostrophes alone: "BREAD:ITALIAN" -> "Bread: Italian"."""
+    spaced = value.replace(":", ": ").replace("  ", " ")
+    return re.sub(r"[A-Za-z][A-Za-z']*", lambda m: m.group(0).capitalize(), spaced)
+
+
+def product_name(
+    *,
+    product_type: str | None,
+    package_size: str | None,
+    brand: str | None,
+    category: str | None = None,
+    department: str | None = None,
+) -> str:
+    """The name a shopper reads: "Ice - Crushed/Cubed, 22 LB (National)"; never empty.
+
+    Falls back from type to category to department to "Product".
+    """
+    head = next((t for t in map(_tidy, (product_type, category, department)) if t), "Product")
+    size = _tidy(package_size)
+    label = _tidy(brand)
+    name = _title(head)
+    if size:
+        name += f", {size.upper()}"
+    if label:
+        name += f" ({_title(label)})"
+    return name
+
+
+def product_text(
+    *,
+    product_type: str | None,
+    package_size: str | None,
+    brand: str | None,
+    category: str | None,
+    department: str | None,
+) -> str:
+    """The text that search indexes and the encoder embeds: lower case, name first, then category and department."""
+    parts = [_tidy(v) for v in (product_type, category, department, package_size, brand)]
+    seen: dict[str, None] = {}
+    for part in parts:
+        if part:
+            seen.setdefault(part.lower().replace(":", " ").replace("/", " "), None)
+    return _SPACES.sub(" ", ", ".join(seen))
+
+
+def normalise_query(query: str) -> str:
+    """The query as every index reads it: NFKC, lower case, words only, single spaces. Idempotent."""
+    text = unicodedata.normalize("NFKC", query[:MAX_QUERY_CHARS]).casefold()
+    text = unicodedata.normalize("NFKC", text)
+    return _SPACES.sub(" ", _NOT_WORD.sub(" ", text)).strip()[:MAX_QUERY_CHARS].strip()

@@ -1,0 +1,113 @@
+"""Where data lie, on a folder or an object store, and how a file gets there whole or not at all."""
+
+import hashlib
+import json
+import os
+import posixpath
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from mercato.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """One shop's data: `raw/ clean/ quarantine/ features/ datasets/ artefacts/ releases/` below one URL."""
+
+    fs: AbstractFileSystem
+    root: str
+    shop: str
+
+    def path(self, *parts: str) -> str:
+        """Path of `parts` below this shop's folder."""
+        return posixpath.join(self.root, self.shop, *parts)
+
+    def table(self, layer: str, table: str) -> str:
+        """Folder of one table, e.g. `table("clean", "transactions")`."""
+        return self.path(layer, table)
+
+    def partition(self, layer: str, table: str, ds: str) -> str:
+        """Folder of one business day (`YYYY-MM-DD`, of `known_at`) of one table."""
+        return self.path(layer, table, f"ds={ds}")
+
+    def days(self, layer: str, table: str) -> list[str]:
+        """The business days that hold a finished partition, ascending."""
+        found = self.fs.glob(posixpath.join(self.table(layer, table), "ds=*", "part.parquet"))
+        return sorted(posixpath.basename(posixpath.dirname(str(p)))[3:] for p in found)
+
+    def exists(self, path: str) -> bool:
+        """Whether `path` is there."""
+        return bool(self.fs.exists(path))
+
+    def read_bytes(self, path: str) -> bytes:
+        """The whole of `path`."""
+        return bytes(self.fs.cat_file(path))
+
+    def read_json(self, path: str) -> Any:
+        """`path` parsed as JSON."""
+        return json.loads(self.read_bytes(path))
+
+    def write_bytes(self, path: str, data: bytes) -> None:
+        """Put `data` at `path` by one rename or one object PUT."""
+        with self.writing(path) as aside:
+            aside.write_bytes(data)
+
+    def write_json(self, path: str, value: Any) -> None:
+        """Put `value` at `path` as JSON with sorted keys."""
+        self.write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+    @contextmanager
+    def writing(self, path: str) -> Iterator[Path]:
+        """A local file to write; at the end it is put at `path` whole, and on an error it is gone.
+
+        A full disk or a kill leaves the old file at `path`, or none.
+        """
+        if isinstance(self.fs, LocalFileSystem):
+            target = Path(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        else:
+            aside = Path(os.environ.get("TMPDIR", "/tmp")) / f"mercato-{uuid.uuid4().hex}"  # noqa: S108
+        try:
+            yield aside
+            if isinstance(self.fs, LocalFileSystem):
+                with aside.open("rb") as written:
+                    os.fsync(written.fileno())
+                aside.replace(path)
+            else:
+                self.fs.put_file(str(aside), path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def local(self, path: str) -> Path:
+        """A local copy of `path` (the file itself on a folder)."""
+        if isinstance(self.fs, LocalFileSystem):
+            return Path(path)
+        cached = fsspec.filesystem("filecache", fs=self.fs, cache_storage="/tmp/mercato-cache")  # noqa: S108
+        with cached.open(path) as handle:
+            return Path(handle.name)
+
+
+def lake(settings: Settings, shop: str | None = None) -> Lake:
+    """The lake that `MERCATO_DATA_URL` names, for `shop` (default: `MERCATO_SHOP`)."""
+    fs, root = fsspec.core.url_to_fs(settings.data_root())
+    return Lake(fs=fs, root=str(root), shop=shop or settings.shop)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """One byte string per JSON value: sorted keys, no spaces, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

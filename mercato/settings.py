@@ -1,0 +1,77 @@
+"""Everything that the environment decides, read once where a process starts."""
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """`MERCATO_*` variables; each default runs on one machine with nothing installed."""
+
+    model_config = SettingsConfigDict(env_prefix="MERCATO_", frozen=True, extra="ignore")
+
+    home: Path = Path(".mercato")
+    """Folder of everything that the embedded defaults write."""
+    shop: str = Field(default="complete_journey", pattern=r"^[a-z][a-z0-9_]*$")
+    """Name of the shop, a file in `data_contracts/shops/`."""
+    data_url: str = ""
+    """Folder or object store (any fsspec URL) of raw, clean, features, datasets and artefacts; empty: `home/data`."""
+    store_url: str = ""
+    """SQLAlchemy URL of the routing document and ledger; empty: SQLite in `home`."""
+    events_url: str = ""
+    """URL of the event log; empty: SQLite (WAL) in `home`."""
+    identity_url: str = ""
+    """URL of the identity map; empty: SQLite in `home`."""
+    identity_key: SecretStr = SecretStr("")
+    """Key of the HMAC that looks customers up; empty: a random one kept in `home/identity.key`."""
+    feast_registry_url: str = ""
+    """SQLAlchemy URL of the Feast registry; empty: SQLite in `home`."""
+    online_url: str = ""
+    """Online feature store: `sqlite:///PATH` or `redis://HOST:PORT`; empty: SQLite in `home`."""
+    mlflow_url: str = ""
+    """MLflow tracking URI; empty: SQLite in `home`."""
+    url: str = "http://127.0.0.1:3000"
+    """Where the gateway listens."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Worker processes of the gateway."""
+    clock: str = "real"
+    """`real`, or `shifted` (the demo: offset kept in `home/clock.json`)."""
+
+    @cached_property
+    def root(self) -> Path:
+        """`home`, absolute."""
+        return self.home.expanduser().absolute()
+
+    def data_root(self) -> str:
+        """URL of the data folder."""
+        return self.data_url or str(self.root / "data")
+
+    def sqlite(self, name: str) -> str:
+        """SQLAlchemy URL of the embedded store `name`."""
+        return f"sqlite:///{self.root / name}.db"
+
+    def store(self) -> str:
+        """URL of the routing document and ledger."""
+        return self.store_url or self.sqlite("routing")
+
+    def events(self) -> str:
+        """URL of the event log."""
+        return self.events_url or self.sqlite("events")
+
+    def identity(self) -> str:
+        """URL of the identity map."""
+        return self.identity_url or self.sqlite("identity")
+
+    def feast_registry(self) -> str:
+        """URL of the Feast registry."""
+        return self.feast_registry_url or self.sqlite("feast_registry")
+
+    def online(self) -> str:
+        """URL of the online feature store."""
+        return self.online_url or self.sqlite("online")
+
+    def mlflow(self) -> str:
+        """MLflow tracking URI."""
+        return self.mlflow_url or self.sqlite("mlflow")

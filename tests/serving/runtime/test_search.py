@@ -1,0 +1,162 @@
+"""Search over the real products of the sample, through the real encoder."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data_contracts.errors import ArtefactRefused
+from serving.runtime.encoder import Encoder
+from serving.runtime.search import Filters, KeywordIndex, SearchEngine, Shelf, _reciprocal_rank
+from training.embeddings import EncoderConfig, encode_texts, export_onnx
+from training.index import IndexConfig, bm25_impacts, build_keyword_index, build_vector_index, semantic_texts
+from training.index import full_texts
+
+SAMPLE = Path(__file__).resolve().parents[2] / "data" / "complete_journey_300"
+AT = datetime(2017, 12, 4, 5, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def products() -> pd.DataFrame:
+    raw = pd.read_parquet(SAMPLE / "products.parquet").rename(columns={"product_category": "category"})
+    return raw.assign(product_id=raw["product_id"].astype(str)).sort_values("product_id", ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def files(products: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("index")
+    config = EncoderConfig()
+    model, tokenizer = export_onnx(config, folder)
+    texts = sorted(set(semantic_texts(products)))
+    build_vector_index(encode_texts(config, model, tokenizer, texts), folder / "vectors.faiss")
+    build_keyword_index(products, texts, IndexConfig(), folder / "keyword", encoder="e" * 64, until=AT)
+    return {"encoder": model, "tokenizer": tokenizer, "faiss": folder / "vectors.faiss", "keyword": folder / "keyword"}
+
+
+def shelf_of(products: pd.DataFrame) -> Shelf:
+    """Prices 100, 200, … and popularity falling with the row, so that expectations can be worked by hand."""
+    n = len(products)
+    return Shelf(
+        product_ids=products["product_id"].to_numpy(dtype=np.str_),
+        category=products["category"].fillna("").to_numpy(dtype=np.str_),
+        brand=products["brand"].fillna("").to_numpy(dtype=np.str_),
+        price_minor=np.arange(1, n + 1, dtype=np.int64) * 100,
+        popularity=np.arange(n, 0, -1, dtype=np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def engine(products: pd.DataFrame, files: dict[str, Path]) -> SearchEngine:
+    import faiss
+
+    encoder = Encoder.load(files["encoder"], files["tokenizer"])
+    return SearchEngine(
+        KeywordIndex.load(files["keyword"]), faiss.read_index(str(files["faiss"])), encoder, shelf_of(products)
+    )
+
+
+def kinds(products: pd.DataFrame, rows: Sequence[int]) -> list[str]:
+    return [f"{products['product_type'][row]} {products['category'][row]}".lower() for row in rows]
+
+
+def test_bm25_hand_worked() -> None:
+    """Two texts of two words, "a a" and "a b": idf(a) = ln(1 + .5/2.5), and a twice saturates."""
+    impacts = bm25_impacts([["a", "a"], ["a", "b"]], ["a", "b"], IndexConfig(k1=1.0, b=0.0)).toarray()
+    idf_a, idf_b = np.log(1 + 0.5 / 2.5), np.log(1 + 1.5 / 1.5)
+    assert impacts == pytest.approx(np.array([[idf_a * 2 * 2 / 3, 0.0], [idf_a * 1 * 2 / 2, idf_b]]))
+
+
+def test_reciprocal_rank_shares_ranks_and_skips_what_was_not_found() -> None:
+    """Scores 5, 5, 3 and none: ranks 1, 1, 2 and no contribution."""
+    values = np.array([5, 3, np.nan, 5], dtype=np.float32)
+    assert _reciprocal_rank(values) == pytest.approx([1 / 61, 1 / 62, 0.0, 1 / 61])
+
+
+def test_words_find_products(engine: SearchEngine, products: pd.DataFrame) -> None:
+    """Every hit of a plain query on the first page is what was asked for."""
+    result = engine.search("frozen pizza", n=10)
+    assert len(result.rows) == 10
+    assert all("pizza" in kind for kind in kinds(products, result.rows.tolist()))
+    assert list(result.scores) == sorted(result.scores, reverse=True)
+
+
+def test_meaning_finds_what_words_do_not(engine: SearchEngine, products: pd.DataFrame) -> None:
+    """No product text holds the word "puppy", yet dog food is found."""
+    assert not any("puppy" in text.split() for text in full_texts(products))
+    result = engine.search("puppy meals", n=10)
+    assert any("dog" in kind for kind in kinds(products, result.rows.tolist()))
+
+
+@pytest.mark.parametrize("query", ["zxqv wkjh", "", "   ", "!!!"])
+def test_a_query_without_meaning_finds_nothing(engine: SearchEngine, query: str) -> None:
+    """An empty page is an answer."""
+    result = engine.search(query, n=10)
+    assert result.total == len(result.rows) == 0
+    assert result.facets == {"category": {}, "brand": {}}
+
+
+def test_pages_do_not_overlap_and_totals_hold(engine: SearchEngine) -> None:
+    """Three pages of five are the first fifteen."""
+    first = engine.search("milk", n=15).rows.tolist()
+    pages = [engine.search("milk", n=5, offset=at).rows.tolist() for at in (0, 5, 10)]
+    assert sum(pages, []) == first
+
+
+def test_filters_hold_on_every_hit(engine: SearchEngine, products: pd.DataFrame) -> None:
+    """Category, brand, price bounds and exclusions are applied after retrieval, before the page is cut."""
+    free = engine.search("milk", n=50)
+    brand = next(iter(free.facets["brand"]))
+    kept = engine.search("milk", n=50, filters=Filters(brand=brand.upper()))
+    assert kept.total == free.facets["brand"][brand] > 0
+    low, high = 20_000, 60_000
+    priced = engine.search("milk", n=50, filters=Filters(price_min_minor=low, price_max_minor=high))
+    assert all(low <= (row + 1) * 100 <= high for row in priced.rows.tolist())
+    best = str(products["product_id"][int(free.rows[0])])
+    assert int(free.rows[0]) not in engine.search("milk", n=50, exclude=[best, "no such product"]).rows.tolist()
+
+
+def test_without_its_encoder_search_still_answers_by_words(products: pd.DataFrame, files: dict[str, Path]) -> None:
+    """A failing encoder costs meaning, not the answer, and the answer says so."""
+    import faiss
+
+    class Broken(Encoder):
+        def __init__(self) -> None:
+            super().__init__(None, None)
+
+    index = KeywordIndex.load(files["keyword"]), faiss.read_index(str(files["faiss"]))
+    for encoder in (None, Broken()):
+        result = SearchEngine(*index, encoder, shelf_of(products)).search("frozen pizza", n=5)
+        assert result.degraded == ["encoder"]
+        assert all("pizza" in kind for kind in kinds(products, result.rows.tolist()))
+
+
+def test_similar_products_are_of_the_same_kind(engine: SearchEngine, products: pd.DataFrame) -> None:
+    """The nearest products share the meaning; the product itself is not among them."""
+    row = int(engine.search("frozen pizza", n=1).rows[0])
+    near = engine.similar(row, n=5)
+    assert row not in near.rows.tolist()
+    assert all("pizza" in kind for kind in kinds(products, near.rows.tolist()))
+
+
+def test_indexes_of_other_products_are_refused(products: pd.DataFrame, files: dict[str, Path]) -> None:
+    """A keyword index cannot be paired with product features of another catalogue."""
+    import faiss
+
+    other = shelf_of(products.iloc[1:].reset_index(drop=True))
+    with pytest.raises(ArtefactRefused, match="list different products"):
+        SearchEngine(KeywordIndex.load(files["keyword"]), faiss.read_index(str(files["faiss"])), None, other)
+
+
+def test_the_same_products_give_the_same_bytes(
+    products: pd.DataFrame, files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Both indexes are byte-reproducible."""
+    texts = sorted(set(semantic_texts(products)))
+    vectors = encode_texts(EncoderConfig(), files["encoder"], files["tokenizer"], texts)
+    build_vector_index(vectors, tmp_path / "vectors.faiss")
+    build_keyword_index(products, texts, IndexConfig(), tmp_path / "keyword", encoder="e" * 64, until=AT)
+    assert (tmp_path / "vectors.faiss").read_bytes() == files["faiss"].read_bytes()
+    assert (tmp_path / "keyword").read_bytes() == files["keyword"].read_bytes()

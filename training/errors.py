@@ -1,0 +1,19 @@
+"""What can be wrong with a training run. Imports nothing heavy: Airflow resolves these names at parse."""
+
+from mercato.errors import MercatoError
+
+
+class TrainingError(MercatoError):
+    """A training run that cannot give a usable model; another try on the same data will not help."""
+
+
+class NotEnoughData(TrainingError):
+    """Fewer rows than a model needs."""
+
+
+class FittedPastLabel(TrainingError):
+    """An artefact has seen the labels that the ranker is about to learn from."""
+
+
+class BadConfig(TrainingError):
+    """Settings that contradict each other."""

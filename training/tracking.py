@@ -1,0 +1,69 @@
+"""The one door to MLflow: each training run leaves its config, data digests, metrics and artefacts there."""
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mercato.settings import Settings
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An open MLflow run."""
+
+    client: Any
+    run_id: str
+
+    def metrics(self, values: Mapping[str, float]) -> None:
+        """Log scalar metrics."""
+        for name, value in sorted(values.items()):
+            self.client.log_metric(self.run_id, name, float(value))
+
+    def artefact(self, path: Path) -> None:
+        """Log a file as plain data."""
+        self.client.log_artifact(self.run_id, str(path))
+
+
+@contextmanager
+def run(settings: Settings, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[Run]:
+    """A run of experiment `mercato/<shop>`; FAILED when the body raises."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow.tracking import MlflowClient
+
+        url = settings.mlflow()
+        if url.startswith("sqlite"):
+            settings.root.mkdir(parents=True, exist_ok=True)
+        client = MlflowClient(tracking_uri=url)
+        experiment = _experiment(client, settings)
+        opened = client.create_run(experiment, run_name=name, tags=dict(tags))
+        run_id = opened.info.run_id
+        for key, value in sorted(params.items()):
+            client.log_param(run_id, key, str(value)[:5000])
+        try:
+            yield Run(client, run_id)
+        except BaseException:
+            client.set_terminated(run_id, status="FAILED")
+            raise
+        client.set_terminated(run_id)
+
+
+def _experiment(client: Any, settings: Settings) -> str:
+    from mlflow.exceptions import MlflowException
+
+    name = f"mercato/{settings.shop}"
+    found = client.get_experiment_by_name(name)
+    if found:
+        return str(found.experiment_id)
+    location = None if settings.mlflow_url else (settings.root / "mlartifacts").as_uri()
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException:  # another task made it first
+        return str(client.get_experiment_by_name(name).experiment_id)
