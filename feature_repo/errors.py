@@ -17,4 +17,3 @@ class NoSnapshot(FeatureError):
 
 class SnapshotMismatch(FeatureError):
     """A table or snapshot has other columns, types or rows than its view declares."""
-

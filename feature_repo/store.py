@@ -129,9 +129,9 @@ def historical(settings: Settings, entity_df: pd.DataFrame, service: str) -> pd.
         job = FeatureStore(config=repo_config(settings)).get_historical_features(entities, wanted)
         found = job.to_arrow().to_pandas()
     if len(found) != len(entity_df):
-        raise SnapshotMismatch(f"the join answered {len(found)} rows for {len(entity_df)}: repeat it, then report a bug")
+        raise SnapshotMismatch(f"the join answered {len(found)} rows for {len(entity_df)}, need one each: repeat it")
     features = [ref.partition(":")[2] for ref in wanted]
-    ordered = found.sort_values(_ROW).reset_index(drop=True)[features]
+    ordered: pd.DataFrame = found.sort_values(_ROW).reset_index(drop=True)[features]
     return pd.concat([entity_df.reset_index(drop=True), ordered], axis=1)
 
 

@@ -73,7 +73,7 @@ VIEWS: Final = {
             columns=snapshots.PRODUCT_COLUMNS,
             reads=("transactions", "products", "promotions"),
             compute=snapshots.product_stats,
-            # Promotions change with the shop week and n_7d counts one: after seven days every value is about other days.
+            # Promotions change with the shop week and n_7d counts one: after seven days it is about other days.
             ttl=timedelta(days=7),
             # All requests share these rows, and reading 100 products online takes 9-12 ms. They are served from
             # memory, out of an artefact of the release made from this same snapshot.
@@ -109,6 +109,11 @@ def service_columns(name: str) -> dict[str, dict[str, str]]:
     return {view: {f: VIEWS[view].columns[f] for f in features} for view, features in SERVICES[name].items()}
 
 
+def view_digest(view: View) -> str:
+    """64 hex digits: SHA-256 over the view's key, features in order and their types."""
+    return _digest({"view": view.name, "key": view.key, "features": list(view.columns.items())})
+
+
 def service_digest(name: str) -> str:
     """64 hex digits: SHA-256 over the service's name, views, keys, features in order and their types.
 
@@ -121,4 +126,8 @@ def service_digest(name: str) -> str:
             for view, columns in service_columns(name).items()
         },
     }
+    return _digest(body)
+
+
+def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(body)).hexdigest()

@@ -1,22 +1,24 @@
 """Snapshots into the lake: one Parquet file per view and T, the same bytes each time."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime
 from typing import Final
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from ibis.common.exceptions import IbisError
 
-from data_contracts.lake import as_of
+from data_contracts import partitions
+from data_contracts.lake import as_of, snapshot_digest
+from data_contracts.shop import load_shop
 from feature_repo.errors import NoSnapshot, SnapshotMismatch
-from feature_repo.views import TIMESTAMP, VIEWS, View
-from mercato.paths import Lake, sha256_file
+from feature_repo.views import TIMESTAMP, VIEWS, View, view_digest
+from mercato.paths import Lake
 
 LAYER: Final = "features"
 _SCALARS: Final = {"String": pa.string(), "Int64": pa.int64(), "Float32": pa.float32()}
-_ROW_GROUP: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,47 +47,66 @@ def arrow_schema(view: View) -> pa.Schema:
     return pa.schema([pa.field(view.key, pa.string()), *features, pa.field(TIMESTAMP, pa.timestamp("us", tz="UTC"))])
 
 
-def write_snapshots(lake: Lake, at: datetime, *, zone: ZoneInfo, views: Iterable[str] = tuple(VIEWS)) -> list[Snapshot]:
-    """The snapshots written for T = `at`, each computed from `as_of(T, T)` and put in place whole.
+def write_snapshots(lake: Lake, at: datetime, *, views: Iterable[str] = tuple(VIEWS)) -> list[Snapshot]:
+    """The snapshots of T = `at`, each computed from `as_of(T, T)`; they come into place together.
 
     Args:
         lake: the shop's lake.
-        at: T, the first instant of a business day.
-        zone: the shop's zone; the partition is the day that begins at T.
+        at: T, local midnight of the shop; the partition is the business day that begins then.
         views: names of views.
 
     Raises:
-        SnapshotMismatch: T is not a midnight of the shop, a table lacks a column, or a key comes twice.
+        SnapshotMismatch: T is no midnight of the shop, a table lacks a column, or a key comes twice.
     """
-    local = at.astimezone(zone)
-    if local.time() != time(0):
-        raise SnapshotMismatch(f"found the snapshot time {local.isoformat()}, need midnight in {zone.key}: pass a day's start")
-    return [_write(lake, VIEWS[name], at.astimezone(UTC), local.date().isoformat()) for name in views]
+    with partitions.writing(lake) as aside:
+        return [put(lake, aside, VIEWS[name], compute(lake, VIEWS[name], at), at) for name in views]
 
 
-def _write(lake: Lake, view: View, at: datetime, ds: str) -> Snapshot:
-    frame = compute(lake, view, at)
-    folder = lake.partition(LAYER, view.name, ds)
-    path = f"{folder}/part.parquet"
-    with lake.writing(path) as aside:
-        pq.write_table(frame, aside, compression="zstd", row_group_size=_ROW_GROUP)
-        digest = sha256_file(aside)
-    body = {"rows": frame.num_rows, "sha256": digest, TIMESTAMP: at.isoformat(), "contracts": list(view.reads)}
-    lake.write_json(f"{folder}/manifest.json", body)
-    return Snapshot(view.name, at, frame.num_rows, digest, path)
+def put(lake: Lake, aside: partitions.Partitions, view: View, frame: pa.Table, at: datetime) -> Snapshot:
+    """The snapshot of T = `at`, written aside; `frame` has the view's `arrow_schema`."""
+    shop = load_shop(lake.shop)
+    ds = shop.business_day(at)
+    if shop.day_start(ds) != at:
+        # Two snapshots of one day would share a partition, and the second would replace the first.
+        raise SnapshotMismatch(
+            f"found the snapshot time {at.isoformat()}, need a midnight in {shop.zone}, e.g. {shop.day_start(ds)}"
+        )
+    data = partitions.encode(frame)
+    manifest = partitions.Manifest(
+        table=view.name,
+        layer=LAYER,
+        ds=ds,
+        rows=frame.num_rows,
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        contract=f"{view.name}@{view_digest(view)[:12]}",
+        inputs={name: snapshot_digest(lake, name, event_before=at, known_before=at) for name in view.reads},
+        event_time_min=at.astimezone(UTC),
+        event_time_max=at.astimezone(UTC),
+        keys_unique=True,
+    )
+    aside.put(data, manifest)
+    return _snapshot(lake, manifest)
+
+
+def _snapshot(lake: Lake, found: partitions.Manifest) -> Snapshot:
+    path = f"{lake.partition(LAYER, found.table, found.ds.isoformat())}/part.parquet"
+    if found.event_time_max is None:
+        raise SnapshotMismatch(f"the manifest beside {path} states no time: run materialize_features again")
+    return Snapshot(found.table, found.event_time_max, found.rows, found.sha256, path)
 
 
 def compute(lake: Lake, view: View, at: datetime) -> pa.Table:
-    """The snapshot of one view at T as an Arrow table in `arrow_schema`, ordered by key."""
+    """The rows of one view at T as an Arrow table in `arrow_schema`, ordered by key."""
     tables = [as_of(lake, name, event_before=at, known_before=at) for name in view.reads]
     try:
-        found = view.compute(*tables, at).to_pyarrow()
-    except AttributeError as error:  # Ibis: 'Table' object has no attribute 'column'
+        expression = view.compute(*tables, at)
+    except (AttributeError, IbisError) as error:  # Ibis: 'Table' object has no attribute 'column'
         have = {name: list(table.columns) for name, table in zip(view.reads, tables, strict=True)}
         raise SnapshotMismatch(
             f"cannot compute {view.name}: {error}; found the columns {have}: extract and clean these tables again"
         ) from error
-    frame = conform(found, view, where=f"the computed {view.name}")
+    frame = conform(expression.to_pyarrow(), view, where=f"the computed {view.name}")
     keys = frame.column(view.key)
     if frame.num_rows != len(keys.unique()):
         raise SnapshotMismatch(
@@ -136,13 +157,7 @@ def _same(found: pa.DataType, needed: pa.DataType) -> bool:
 
 def written(lake: Lake, view: str) -> list[Snapshot]:
     """The finished snapshots of a view, oldest first."""
-    found = []
-    for ds in lake.days(LAYER, view):
-        folder = lake.partition(LAYER, view, ds)
-        body = lake.read_json(f"{folder}/manifest.json")
-        at = datetime.fromisoformat(body[TIMESTAMP])
-        found.append(Snapshot(view, at, body["rows"], body["sha256"], f"{folder}/part.parquet"))
-    return sorted(found, key=lambda snapshot: snapshot.at)
+    return sorted((_snapshot(lake, each) for each in partitions.manifests(lake, LAYER, view)), key=lambda s: s.at)
 
 
 def check_files(lake: Lake, view: View) -> list[Snapshot]:
@@ -157,7 +172,7 @@ def check_files(lake: Lake, view: View) -> list[Snapshot]:
     """
     snapshots = written(lake, view.name)
     if not snapshots:
-        raise NoSnapshot(f"found no snapshot of {view.name} in {lake.table(LAYER, view.name)}: run materialize_features")
+        raise NoSnapshot(f"found no snapshot of {view.name} for {lake.shop}: run materialize_features")
     for snapshot in snapshots:
         check_columns(_footer(lake, snapshot.path), view, where=f"{view.name} at {snapshot.at.isoformat()}")
     return snapshots
@@ -168,4 +183,6 @@ def _footer(lake: Lake, path: str) -> pa.Schema:
         with lake.fs.open(path, "rb") as handle:
             return pq.read_schema(handle)
     except pa.ArrowInvalid as error:
-        raise SnapshotMismatch(f"cannot read the snapshot {path}: {error}; write it again with materialize_features") from error
+        raise SnapshotMismatch(
+            f"cannot read the snapshot {path}: {error}; write it again with materialize_features"
+        ) from error

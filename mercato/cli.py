@@ -1,4 +1,4 @@
-"""`mercato`: JSON on stdout (`--table` for people), logs on stderr, exit 0 / 65 bad data / 70 our fault / 75 try again."""
+"""`mercato`: JSON on stdout (`--table` for people), logs on stderr; exit 0, 65 bad data, 70 our fault, 75 try again."""
 
 import json
 import sys
@@ -170,12 +170,12 @@ def contract_list(table: Table = False) -> None:
 
     Example: mercato contract list --table
     """
-    from data_contracts.contract import load_contracts
+    from data_contracts.contract import contract_names, load_contract
 
     _show(
         [
-            {"contract": each.name, "version": each.version, "owner": each.owner, "row_rules": len(each.row_rules)}
-            for each in load_contracts().values()
+            {"contract": each.name, "version": each.version, "owner": each.owner, "columns": len(each.columns)}
+            for each in map(load_contract, contract_names())
         ],
         table=table,
     )
@@ -291,15 +291,15 @@ def evaluate_recommend(
     Example: mercato evaluate recommend --table
     """
     from data_contracts.errors import UnknownRelease
+    from mercato.quality import evaluate_release
     from mercato.stores.routing import routing_store
-    from training import jobs
 
     settings = Settings()
     live = routing_store(settings).live(settings.shop)
     chosen = release_id or (max(live.weights, key=lambda each: live.weights[each]) if live else "")
     if not chosen:
         raise UnknownRelease(f"no release of {settings.shop} is live and none was named; pass --release ID")
-    result = jobs.evaluate_release(settings, chosen)
+    result = evaluate_release(settings, chosen)
     _show(result["rows"] if table else result, table=table)
 
 

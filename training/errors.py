@@ -17,3 +17,15 @@ class FittedPastLabel(TrainingError):
 
 class BadConfig(TrainingError):
     """Settings that contradict each other."""
+
+
+class BaseModelMissing(TrainingError):
+    """The pretrained weights that a config names are not there."""
+
+
+class ArtefactMissing(TrainingError):
+    """A model that this step builds on was not trained yet."""
+
+
+class SourceChanged(TrainingError):
+    """A source has other rows now for a day that was extracted before; history is not rewritten unasked."""

@@ -1,10 +1,9 @@
 """The nightly search index: BM25 impacts over product texts and a FAISS index over their vectors."""
 
-import json
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,9 @@ from scipy import sparse
 
 from feature_repo.search_text import search_tokens, semantic_text
 from feature_repo.text import product_text
+from serving.runtime import npz
+from serving.runtime.encoder import Encoder
+from serving.runtime.search import KeywordIndex
 
 
 class IndexConfig(BaseModel):
@@ -87,24 +89,24 @@ def build_keyword_index(  # noqa: PLR0913
     vocabulary = sorted({word for doc in tokens for word in doc})
     impacts = bm25_impacts(tokens, vocabulary, config)
     meta = {
-        "kind": "keyword_index",
+        "kind": KeywordIndex.kind,
         "fit_until": until.isoformat(),
         "config": config.model_dump(),
         "encoder_sha256": encoder,
+        "n_docs": len(docs),
+        "n_products": len(products),
+        "n_words": len(vocabulary),
     }
-    arrays: dict[str, NDArray[Any]] = dict(
-        meta=np.array(json.dumps(meta, sort_keys=True)),
-        product_ids=products["product_id"].to_numpy(dtype=np.str_),
-        doc_of_product=_positions(texts, docs),
-        text_of_product=_positions(semantic_texts(products), vector_texts),
-        vocabulary=np.array(vocabulary, dtype=np.str_),
-        data=impacts.data,
-        indices=impacts.indices.astype(np.int32),
-        indptr=impacts.indptr.astype(np.int32),
-        n_docs=np.array(len(docs)),
-    )
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    arrays = {
+        "product_ids": npz.pack_text(products["product_id"].tolist()),
+        "doc_of_product": _positions(texts, docs),
+        "text_of_product": _positions(semantic_texts(products), vector_texts),
+        "vocabulary": npz.pack_text(vocabulary),
+        "data": impacts.data,
+        "indices": impacts.indices.astype(np.int32),
+        "indptr": impacts.indptr.astype(np.int32),
+    }
+    npz.write(path, arrays, meta)
 
 
 def _positions(values: list[str], known: list[str]) -> NDArray[np.int32]:
@@ -119,3 +121,32 @@ def build_vector_index(vectors: NDArray[np.float32], path: Path) -> None:
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(np.ascontiguousarray(vectors))
     faiss.write_index(index, str(path))
+
+
+def write_vectors(path: Path, texts: list[str], vectors: NDArray[np.float32], *, encoder: str, until: datetime) -> None:
+    """Write product texts and their (n, d) float32 unit vectors; `encoder` is the sha256 of the one that made them."""
+    meta = {"kind": "product_vectors", "fit_until": until.isoformat(), "encoder_sha256": encoder, "n": len(texts)}
+    npz.write(path, {"texts": npz.pack_text(texts), "vectors": vectors}, meta)
+
+
+def read_vectors(path: Path) -> tuple[list[str], NDArray[np.float32], str]:
+    """Texts, their vectors and the sha256 of their encoder, from a verified file."""
+    arrays, meta = npz.read(path, "product_vectors")
+    return npz.unpack_text(arrays["texts"], int(meta["n"])), arrays["vectors"], str(meta["encoder_sha256"])
+
+
+def with_new_texts(
+    products: pd.DataFrame, texts: list[str], vectors: NDArray[np.float32], encoder: Callable[[], Encoder]
+) -> tuple[list[str], NDArray[np.float32]]:
+    """Texts and vectors that cover every product: those of products newer than the vectors are encoded now.
+
+    Args:
+        products: clean/products.
+        texts: texts that have a vector.
+        vectors: (len(texts), d) float32.
+        encoder: loads the encoder that made `vectors`; called only when a text is new.
+    """
+    new = sorted(set(semantic_texts(products)) - set(texts))
+    if not new:
+        return texts, vectors
+    return [*texts, *new], np.concatenate([vectors, encoder().encode_all(new)])

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from mercato.settings import Settings
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -26,6 +28,10 @@ class Run:
         for name, value in sorted(values.items()):
             self.client.log_metric(self.run_id, name, float(value))
 
+    def tag(self, name: str, value: str) -> None:
+        """Set a tag."""
+        self.client.set_tag(self.run_id, name, value)
+
     def artefact(self, path: Path) -> None:
         """Log a file as plain data."""
         self.client.log_artifact(self.run_id, str(path))
@@ -38,11 +44,11 @@ def run(settings: Settings, name: str, *, params: Mapping[str, Any], tags: Mappi
         warnings.simplefilter("ignore")
         from mlflow.tracking import MlflowClient
 
-        url = settings.mlflow()
-        if url.startswith("sqlite"):
-            settings.root.mkdir(parents=True, exist_ok=True)
-        client = MlflowClient(tracking_uri=url)
-        experiment = _experiment(client, settings)
+        settings.root.mkdir(parents=True, exist_ok=True)
+        # Two first runs at once would both create the tables of a new database.
+        with FileLock(settings.root / "mlflow.lock"):
+            client = MlflowClient(tracking_uri=settings.mlflow())
+            experiment = _experiment(client, settings)
         opened = client.create_run(experiment, run_name=name, tags=dict(tags))
         run_id = opened.info.run_id
         for key, value in sorted(params.items()):
@@ -56,14 +62,9 @@ def run(settings: Settings, name: str, *, params: Mapping[str, Any], tags: Mappi
 
 
 def _experiment(client: Any, settings: Settings) -> str:
-    from mlflow.exceptions import MlflowException
-
     name = f"mercato/{settings.shop}"
     found = client.get_experiment_by_name(name)
     if found:
         return str(found.experiment_id)
     location = None if settings.mlflow_url else (settings.root / "mlartifacts").as_uri()
-    try:
-        return str(client.create_experiment(name, artifact_location=location))
-    except MlflowException:  # another task made it first
-        return str(client.get_experiment_by_name(name).experiment_id)
+    return str(client.create_experiment(name, artifact_location=location))

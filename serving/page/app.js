@@ -100,8 +100,6 @@ function hits(productIds) {
   return `${productIds.filter((id) => page.later.has(id)).length} of ${productIds.length} were bought in the four weeks after.`;
 }
 
-const reasonText = (reason) => (typeof reason === "string" ? reason : reason.text || reason.message || reason.code || "");
-
 function rankedItem(each, extra) {
   if (each.name) page.names.set(each.product_id, each.name);
   const about = [money(each.price, each.currency), each.category, each.brand].filter(Boolean).join(" · ");
@@ -117,7 +115,8 @@ const labelled = (id) => known(id)?.label || `household ${id}`;
 
 function choose(id) {
   closeChoices();
-  go({ household: id.trim(), product: "", why: "" });
+  if (id.trim() !== state.household) go({ household: id.trim(), product: "", why: "" });
+  else { loadHousehold(); loadRecommended(); }
 }
 
 function closeChoices() {
@@ -181,7 +180,7 @@ function drawRecommended() {
     : !state.household ? "What a customer without a history is shown."
     : `${state.goal === "novel" ? "Products that it never bought before." : "In the order of the ranker."} ${hits(answer.results.map((each) => each.product_id))}`;
   fill($("ours"), ...answer.results.map((each) => {
-    const reasons = (each.reasons || []).map(reasonText).filter(Boolean).join("; ");
+    const reasons = (each.reasons || []).join("; ");
     const why = el("button", { type: "button", class: "why", "aria-label": `Why ${each.name || each.product_id}, and where from`,
       on: () => go({ why: each.product_id, product: "" }) }, "why / where from");
     const item = rankedItem(each, null);
@@ -299,10 +298,9 @@ function table(caption, heads, rows) {
 }
 
 function evaluation(answer) {
-  const score = (each) => number(each.value) + (each.low === null ? "" : ` [${number(each.low)}, ${number(each.high)}]`);
+  const score = (row) => number(row.value ?? "–") + (row.low === null ? "" : ` [${number(row.low)}, ${number(row.high)}]`);
   if (!answer.evaluation.length) return [el("p", { class: "note" }, "This release carries no offline metrics.")];
-  return Object.entries(Object.groupBy(answer.evaluation, (each) => each.group)).map(([group, rows]) =>
-    table(group, ["", "value [95 % interval]"], rows.map((each) => [each.name, score(each)])));
+  return answer.evaluation.map((each) => table(each.title || "other", ["", "value [95 % interval]"], each.rows.map((row) => [row.name, score(row)])));
 }
 
 async function loadRelease(id) {
@@ -330,19 +328,16 @@ function runsTable(answer) {
     }));
 }
 
-const flat = (value, prefix = "") => Object.entries(value || {}).flatMap(([name, each]) =>
-  (each && typeof each === "object" ? flat(each, `${prefix}${name} `) : [[prefix + name, each === null ? "–" : number(each)]]));
-
 async function drawWhy() {
   const answer = page.recommended, at = answer ? answer.results.findIndex((each) => each.product_id === state.why) : -1;
   if (at < 0) {
     openPanel("Why", el("p", { class: "note" }, answer || asked.recommended ? "This product is not among the ten recommended here." : "…"));
     return;
   }
-  const each = answer.results[at], scores = flat(each.scores), from = el("div", {}, el("p", { class: "note" }, "…"));
+  const each = answer.results[at], scores = Object.entries(each.scores || {}).map(([stage, score]) => [stage, number(score)]), from = el("div", {}, el("p", { class: "note" }, "…"));
   openPanel(each.name || each.product_id,
     el("p", { class: "note" }, `Number ${at + 1} for ${state.household ? labelled(state.household) : "a customer nobody knows"}.`),
-    el("ul", { class: "reasons" }, ...(each.reasons || []).map((reason) => el("li", {}, reasonText(reason)))),
+    el("ul", { class: "reasons" }, ...(each.reasons || []).map((reason) => el("li", {}, reason))),
     scores.length ? table("Score at each stage", ["stage", "score"], scores) : el("p", { class: "note" }, "No stage scores came with this answer."),
     el("h3", {}, "Where it came from"), from,
     el("p", {}, el("button", { type: "button", on: () => go({ product: each.product_id, why: "" }) }, "See the product")));
@@ -394,7 +389,8 @@ function listen() {
   $("household").addEventListener("input", openChoices);
   $("household").addEventListener("focus", () => { $("household").select(); });
   $("household").addEventListener("click", openChoices);
-  $("household").addEventListener("blur", () => setTimeout(closeChoices, 150));
+  $("household").addEventListener("blur", closeChoices);
+  $("choices").addEventListener("mousedown", (event) => event.preventDefault()); // or the blur would close it before the click
   $("household").addEventListener("keydown", (event) => {
     if (event.key === "ArrowDown" || event.key === "ArrowUp") { event.preventDefault(); moveChoice(event.key === "ArrowDown" ? 1 : -1); }
     if (event.key === "Escape") closeChoices();

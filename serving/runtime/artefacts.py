@@ -29,8 +29,10 @@ NAMES = (*MODELS, "product_features", *RANKERS.values())
 class BoundModel:
     """A retrieval model with its items mapped to rows of one catalogue.
 
-    `positions` (p,) is the item of each catalogue row, -1 for none;
-    `items` are the items that the catalogue knows, `rows` their catalogue rows.
+    Attributes:
+        items: items that the catalogue knows, ascending.
+        rows: (m,) catalogue row of each item, -1 where the catalogue does not know it.
+        positions: (p,) item of each catalogue row, -1 where the model does not know it.
     """
 
     model: ItemModel

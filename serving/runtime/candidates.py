@@ -63,10 +63,11 @@ def _unseen_top(bound: BoundModel, scores: Floats, seen: Rows, k: int) -> Rows:
     masked = scores.copy()
     items = bound.positions[seen]
     masked[items[items >= 0]] = -np.inf
-    return bound.rows[top(masked, k)]
+    rows = bound.rows[top(masked, k)]
+    return rows[rows >= 0]
 
 
-def _history_weights(customer: CustomerFeatures) -> Floats:
+def history_weights(customer: CustomerFeatures) -> Floats:
     """(h,) weight of each product of the history for retrieval: 1 + log(1 + decayed purchases)."""
     return (1.0 + np.log1p(customer.decayed_90d)).astype(np.float32)
 
@@ -99,7 +100,7 @@ def context_scores(context: Rows, artefacts: Artefacts) -> Floats:
     bound = artefacts.models.get("co_purchase") or artefacts.models.get("ease")
     if bound is None or context.size == 0:
         return scores
-    scores[bound.rows] = np.maximum(_model_scores(bound, context, np.ones(context.size, np.float32))[bound.items], 0)
+    scores[bound.rows[bound.items]] = np.maximum(_model_scores(bound, context, np.ones(context.size, np.float32))[bound.items], 0)
     best = float(scores.max(initial=0.0))
     return scores / np.float32(best) if best > 0 else scores
 
@@ -115,7 +116,7 @@ def retrieve(customer: CustomerFeatures, context: Rows, artefacts: Artefacts) ->
     catalogue, config = artefacts.catalogue, artefacts.config
     rows = catalogue.rows_of(customer.product_ids)
     known = np.flatnonzero(rows >= 0)
-    seen, weights = rows[known], _history_weights(customer)[known]
+    seen, weights = rows[known], history_weights(customer)[known]
     latest = known[np.argsort(-customer.last_at[known], kind="stable")][: config.history]
     found = [rows[latest], catalogue.popular[: config.popular], *_category_rows(customer, artefacts)]
     raw: dict[str, Floats] = {}

@@ -3,11 +3,10 @@
 Pure after loading: no clock, no network, no files.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,8 @@ from numpy.typing import NDArray
 from data_contracts.errors import ArtefactRefused
 from feature_repo.search_text import search_tokens
 from feature_repo.text import normalise_query
+from serving.runtime import npz
+from serving.runtime.catalogue import Catalogue
 from serving.runtime.encoder import Encoder
 
 RRF_K = 60
@@ -36,12 +37,23 @@ Scores = NDArray[np.float32]
 class Shelf:
     """What search needs to know of each product, all (n_products,) in one row order."""
 
-    product_ids: NDArray[np.str_]
+    product_ids: Sequence[str]
     category: NDArray[np.str_]
     brand: NDArray[np.str_]
     price_minor: NDArray[np.int64]
     """0 where the price is unknown."""
     popularity: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, catalogue: Catalogue) -> Self:
+        """The shelf of a release's catalogue."""
+        return cls(
+            product_ids=list(catalogue.product_ids),
+            category=np.array(catalogue.text["category"], dtype=np.str_),
+            brand=np.array(catalogue.text["brand"], dtype=np.str_),
+            price_minor=catalogue.stats["price_minor"].astype(np.int64),
+            popularity=catalogue.stats["decayed_14d"].astype(np.float32),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +87,7 @@ class SearchEngine:
     """Both indexes of one release."""
 
     def __init__(self, keyword: "KeywordIndex", vectors: Any, encoder: Encoder | None, shelf: Shelf) -> None:
-        if not np.array_equal(keyword.product_ids, shelf.product_ids):
+        if list(keyword.product_ids) != list(shelf.product_ids):
             raise ArtefactRefused(
                 "the keyword index and the product features list different products; rebuild the index"
             )
@@ -176,7 +188,8 @@ class SearchEngine:
 class KeywordIndex:
     """BM25 impacts by word, and where each product stands in both indexes."""
 
-    product_ids: NDArray[np.str_]
+    kind: ClassVar[str] = "keyword_index"
+    product_ids: Sequence[str]
     doc_of_product: Rows
     text_of_product: Rows
     column: dict[str, int]
@@ -189,19 +202,19 @@ class KeywordIndex:
     @classmethod
     def load(cls, path: Path) -> Self:
         """The index from its verified npz file."""
-        with np.load(path, allow_pickle=False) as npz:
-            meta = json.loads(str(npz["meta"]))
-            return cls(
-                product_ids=npz["product_ids"],
-                doc_of_product=npz["doc_of_product"],
-                text_of_product=npz["text_of_product"],
-                column={str(word): at for at, word in enumerate(npz["vocabulary"])},
-                data=npz["data"],
-                indices=npz["indices"],
-                indptr=npz["indptr"],
-                n_docs=int(npz["n_docs"]),
-                encoder_sha256=str(meta["encoder_sha256"]),
-            )
+        arrays, meta = npz.read(path, cls.kind)
+        words = npz.unpack_text(arrays["vocabulary"], int(meta["n_words"]))
+        return cls(
+            product_ids=npz.unpack_text(arrays["product_ids"], int(meta["n_products"])),
+            doc_of_product=arrays["doc_of_product"],
+            text_of_product=arrays["text_of_product"],
+            column={word: at for at, word in enumerate(words)},
+            data=arrays["data"],
+            indices=arrays["indices"],
+            indptr=arrays["indptr"],
+            n_docs=int(meta["n_docs"]),
+            encoder_sha256=str(meta["encoder_sha256"]),
+        )
 
     def top(self, tokens: Sequence[str], k: int) -> tuple[Rows, Scores]:
         """The `k` best texts for the query's words and their BM25 scores, best first."""
@@ -251,3 +264,32 @@ def _facet(values: NDArray[np.str_]) -> dict[str, int]:
     names, counts = np.unique(values, return_counts=True)
     order = np.lexsort((names, -counts))[:FACET_VALUES]
     return {str(names[at]): int(counts[at]) for at in order if names[at]}
+
+
+def load(paths: Mapping[str, Path], catalogue: Catalogue) -> SearchEngine:
+    """The search engine of a release.
+
+    Args:
+        paths: artefact name -> file, stored under its sha256 and verified by the caller; of them `encoder`,
+            `tokenizer`, `faiss_index` and `keyword_index` are read.
+        catalogue: the release's products.
+
+    Raises:
+        ArtefactRefused: one is missing, or the index was built by another encoder.
+    """
+    import faiss
+
+    needed = ("encoder", "tokenizer", "faiss_index", "keyword_index")
+    missing = [name for name in needed if name not in paths]
+    if missing:
+        raise ArtefactRefused(f"found artefacts {sorted(paths)}, search needs {', '.join(missing)} too")
+    keyword = KeywordIndex.load(paths["keyword_index"])
+    if paths["encoder"].name != keyword.encoder_sha256:
+        raise ArtefactRefused(
+            f"the index was built by encoder {keyword.encoder_sha256[:12]}, the release holds "
+            f"{paths['encoder'].name[:12]}; "
+            "run rebuild_index and assemble the release again"
+        )
+    faiss.omp_set_num_threads(1)
+    vectors = faiss.read_index(str(paths["faiss_index"]))
+    return SearchEngine(keyword, vectors, Encoder.load(paths["encoder"], paths["tokenizer"]), Shelf.of(catalogue))

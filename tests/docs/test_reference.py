@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def field_docs() -> dict[str, str]:
     """Field -> the docstring below it."""
     tree = ast.parse(Path(inspect.getfile(Settings)).read_text())
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings").body
-    pairs = zip(body, body[1:], strict=False)
+    pairs = itertools.pairwise(body)
     return {
         node.target.id: doc.value.value
         for node, doc in pairs
@@ -58,7 +59,8 @@ def field_docs() -> dict[str, str]:
 def test_the_settings_page_lists_every_setting() -> None:
     """docs/configuration.md is rendered from the settings' own docstrings."""
     docs = field_docs()
-    lines = ["# Settings", "", "Read once, where a process starts.", "", "| variable | default | what |", "|---|---|---|"]
+    lines = ["# Settings", "", "Read once, where a process starts.", ""]
+    lines += ["| variable | default | what |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = field.default.get_secret_value() if hasattr(field.default, "get_secret_value") else field.default
         lines.append(f"| `MERCATO_{name.upper()}` | `{default}` | {docs[name]} |".replace("``", "(empty)"))

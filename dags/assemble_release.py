@@ -1,0 +1,68 @@
+"""Tie the newest artefacts into one release and measure it as it will serve; a shop's first release goes live.
+
+Started by asset events, once every artefact has a new one: however many events came in between, they make
+one run. Events of backfills do not count, so rebuilding history releases nothing.
+Runbook: docs/runbooks/assemble_release.md
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import AssetAll, dag, task
+
+from dags import assets
+from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
+from dags.runs import publish, run_of, settings, until
+from dags.windows import only_backfills
+
+ARTEFACTS = [*assets.RETRIEVAL.values(), assets.PRODUCT_INDEX, *assets.RANKERS.values()]
+
+
+@task.short_circuit
+def anything_new(**context: Any) -> bool:
+    """False when only backfills started this run."""
+    return not only_backfills(run_of(context))
+
+
+@task(inlets=ARTEFACTS, outlets=[assets.RELEASE])
+def assemble(**context: Any) -> dict[str, Any]:
+    """The release and its id."""
+    from training.jobs import assemble_release as tie
+
+    return publish(context, tie(settings(), until(context)))
+
+
+@task
+def evaluate(release: dict[str, Any]) -> dict[str, Any]:
+    """Offline quality of the release through the pipeline that serves it, with the baselines."""
+    from training.jobs import evaluate_release
+
+    return dict(evaluate_release(settings(), release["release_id"]))
+
+
+@task
+def make_first_live(release: dict[str, Any], **context: Any) -> dict[str, Any]:
+    """Generation 1 of the routing document, when the shop had none."""
+    from monitoring.rollout import make_first_live as point_to
+
+    return dict(point_to(settings(), release["release_id"], until(context)))
+
+
+@dag(
+    schedule=AssetAll(*ARTEFACTS),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    deadline=deadline(timedelta(hours=2)),
+    params=UNTIL_PARAM,
+    tags=["release"],
+    doc_md=__doc__,
+)
+def assemble_release() -> None:
+    """Assemble, evaluate, and make the first release live."""
+    release = assemble()
+    anything_new() >> release
+    evaluate(release) >> make_first_live(release)
+
+
+assemble_release()

@@ -1,0 +1,30 @@
+"""Every asset, named once."""
+
+from airflow.sdk import Asset
+
+
+def raw(table: str) -> Asset:
+    """`raw/<table>` of the shop."""
+    return Asset(name=f"raw_{table}", uri=f"mercato://raw/{table}", group="data")
+
+
+def clean(table: str) -> Asset:
+    """`clean/<table>` of the shop."""
+    return Asset(name=f"clean_{table}", uri=f"mercato://clean/{table}", group="data")
+
+
+FEATURE_SNAPSHOTS = Asset(name="feature_snapshots", uri="mercato://features/snapshots", group="features")
+ONLINE_FEATURES = Asset(name="online_features", uri="mercato://features/online", group="features")
+
+RETRIEVAL = {
+    model: Asset(name=model, uri=f"mercato://artefacts/{model}", group="artefacts")
+    for model in ("als", "ease", "user_knn", "co_purchase")
+}
+PRODUCT_EMBEDDINGS = Asset(name="product_embeddings", uri="mercato://artefacts/product_embeddings", group="artefacts")
+PRODUCT_INDEX = Asset(name="product_index", uri="mercato://artefacts/product_index", group="artefacts")
+RANKERS = {
+    goal: Asset(name=f"ranker_{goal}", uri=f"mercato://artefacts/ranker_{goal}", group="artefacts")
+    for goal in ("all", "novel")
+}
+RELEASE = Asset(name="release", uri="mercato://releases", group="releases")
+DRIFT_REPORT = Asset(name="drift_report", uri="mercato://reports/drift", group="reports")

@@ -1,0 +1,46 @@
+"""Check `raw/` against the data contracts: rows that hold go to `clean/`, rows that break a rule to `quarantine/`.
+
+A broken rule over a whole table stops the run and leaves `clean/` as it was.
+Runbook: docs/runbooks/clean_tables.md
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import dag, task
+
+from dags import assets
+from dags.policies import DEFAULT_ARGS, WINDOW_PARAMS, deadline
+from dags.runs import after, nightly, publish, settings, tables, window
+
+
+@task
+def clean(table: str, **context: Any) -> dict[str, Any]:
+    """What was written for one table: rows kept, rows quarantined, partitions."""
+    from training.jobs import clean_table
+
+    span = window(context)
+    return publish(context, clean_table(settings(), table, span.since, span.until))
+
+
+@dag(
+    schedule=nightly(),
+    catchup=False,
+    max_active_runs=1,
+    max_active_tasks=2,
+    default_args=DEFAULT_ARGS,
+    deadline=deadline(timedelta(hours=4)),
+    params=WINDOW_PARAMS,
+    tags=["data"],
+    doc_md=__doc__,
+)
+def clean_tables() -> None:
+    """One task per table."""
+    ready = after("extract_sources")
+    for table in tables():
+        ready >> clean.override(task_id=f"clean_{table}", inlets=[assets.raw(table)], outlets=[assets.clean(table)])(
+            table
+        )
+
+
+clean_tables()

@@ -1,0 +1,86 @@
+"""How a task meets its run: the shop at parse time, the window and the outlets at task time."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from airflow.sdk import CronDataIntervalTimetable, task
+
+from dags.windows import Run, Window, until_of, window_of
+from data_contracts.shop import Shop, load_shop
+from mercato.settings import Settings
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process."""
+    return Settings()
+
+
+@cache
+def shop() -> Shop:
+    """The shop that `MERCATO_SHOP` names; its YAML only, no data."""
+    return load_shop(settings().shop)
+
+
+def tables() -> tuple[str, ...]:
+    """The shop's tables."""
+    return tuple(shop().tables)
+
+
+def nightly() -> CronDataIntervalTimetable:
+    """One run a business day of the shop, after it ended; the data interval is that day."""
+    return CronDataIntervalTimetable("0 0 * * *", timezone=shop().zone)
+
+
+def run_of(context: Mapping[str, Any]) -> Run:
+    """What the task's context says about the run's time."""
+    dag_run = context["dag_run"]
+    started_by = context.get("triggering_asset_events") or {}
+    edges = (context.get("data_interval_start"), context.get("data_interval_end"))
+    return Run(
+        run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
+        params=dict(context["params"]),
+        interval=(edges[0], edges[1]) if edges[0] and edges[1] else None,
+        partition_key=dag_run.partition_key,
+        events=tuple(event.extra for events in started_by.values() for event in events),
+    )
+
+
+def window(context: Mapping[str, Any]) -> Window:
+    """The run's window `[since, until)`."""
+    return window_of(run_of(context), shop())
+
+
+def until(context: Mapping[str, Any]) -> datetime:
+    """The end of the run's window."""
+    return until_of(run_of(context), shop())
+
+
+def publish(context: Mapping[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """`result`, which also goes on the event of each outlet, with the window it stands for."""
+    run = run_of(context)
+    since = run.params.get("since") or (run.interval[0].isoformat() if run.interval else None)
+    said = {"since": since, "until": until_of(run, shop()).isoformat(), "backfill": run.run_type == "backfill"}
+    for outlet in context["task"].outlets:
+        context["outlet_events"][outlet].extra = {**result, **said}
+    return result
+
+
+def after(*dag_ids: str) -> Any:
+    """A task that holds a scheduled run until the same business day succeeded in `dag_ids`.
+
+    Manual and backfill runs go on at once: who starts them answers for their input.
+    """
+
+    @task.sensor(
+        task_id="wait_for_" + "_and_".join(dag_ids), mode="reschedule", poke_interval=60, timeout=6 * 3600, retries=0
+    )
+    def wait(**context: Any) -> bool:
+        if run_of(context).run_type != "scheduled":
+            return True
+        day = [context["logical_date"]]
+        return all(context["ti"].get_dr_count(dag_id=of, logical_dates=day, states=["success"]) for of in dag_ids)
+
+    return wait()

@@ -1,0 +1,254 @@
+"""The functions behind every door: a request in, an answer out, an impression logged. Plain values, no HTTP."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import structlog
+
+from feature_repo.customer import CustomerFeatures
+from feature_repo.ranker_features import FEATURE_NAMES
+from mercato.errors import StoreUnavailable
+from mercato.stores.events import microseconds
+from serving import metrics
+from serving.errors import UnknownCategory, UnknownProduct
+from serving.gateway import Gateway
+from serving.impressions import Impression
+from serving.loading import LiveRelease
+from serving.runtime import pipeline
+from serving.runtime.pipeline import Stages
+from serving.runtime.search import Filters, SearchResult
+from serving.schemas import RecommendRequest, SearchRequest, major, minor
+
+log = structlog.get_logger()
+Answer = dict[str, Any]
+Surface = Literal["recommend", "search", "similar", "trending"]
+_PARTS = {
+    pipeline.RANKER_MISSING: "ranker",
+    pipeline.RANKER_FAILED: "ranker",
+    pipeline.NON_FINITE: "ranker",
+    pipeline.RETRIEVAL_MISSING: "retrieval",
+    pipeline.CUSTOMER_FEATURES_BAD: "online_features",
+    "encoder": "encoder",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """The shopper of a request, and what answers it."""
+
+    live: LiveRelease
+    arm: str
+    customer_key: str | None
+    session_id: str | None
+    degraded: tuple[str, ...] = ()
+
+
+def who(gateway: Gateway, request_id: str, customer_id: str | None = None, session_id: str | None = None) -> Who:
+    """The customer's key, and the release that the customer, else the session, else the request is assigned to."""
+    routing = gateway.router.current()
+    key: str | None = None
+    degraded: tuple[str, ...] = ()
+    if customer_id is not None:
+        try:
+            key = gateway.identity().find(gateway.settings.shop, customer_id)
+        except (sqlite3.Error, StoreUnavailable) as error:
+            log.warning("identity.failed", reason=str(error))
+            degraded = ("online_features",)
+    live, arm = routing.choose(key or session_id or request_id)
+    return Who(live, arm, key, session_id, degraded)
+
+
+def recommend(gateway: Gateway, request: RecommendRequest, request_id: str) -> Answer:
+    """Products for a customer, a basket or a page."""
+    asked = who(gateway, request_id, request.customer_id, request.session_id)
+    customer: CustomerFeatures | None = None
+    degraded = asked.degraded
+    if asked.customer_key is not None:
+        customer, fresh = gateway.customers.read(asked.customer_key)
+        degraded = degraded if fresh else ("online_features",)
+    call = pipeline.Request(request.n, request.product_ids, request.goal, request.exclude, request.explain)
+    stages, failed = _rank(asked.live, call, customer, gateway)
+    _count_faults(stages, asked.live.release_id)
+    _log_stages(gateway, asked, stages, request_id)
+    results = [
+        _result(asked.live, each.row, each.score, each.reasons, each.scores if request.explain else None)
+        for each in stages.results
+    ]
+    return _answer(asked.live, request_id, (*degraded, *failed, *stages.degraded), results)
+
+
+def _rank(
+    live: LiveRelease, call: pipeline.Request, customer: CustomerFeatures | None, gateway: Gateway
+) -> tuple[Stages, tuple[str, ...]]:
+    """The pipeline's answer; what is popular when the pipeline itself fails."""
+    try:
+        return pipeline.rank(call, customer, live.catalogue, live.artefacts, gateway.now()), ()
+    except Exception:
+        # Whatever breaks in there, the shopper gets what is popular.
+        log.exception("rank.failed", release_id=live.release_id)
+        metrics.HARD_FAULTS.labels("rank_raised").inc()
+        plain = pipeline.Request(call.n, (), call.goal, call.exclude)
+        return pipeline.rank(plain, None, live.catalogue, live.artefacts, gateway.now()), ("ranker", "retrieval")
+
+
+def search(gateway: Gateway, request: SearchRequest, request_id: str) -> Answer:
+    """One page of products that match a query."""
+    asked = who(gateway, request_id, request.customer_id, request.session_id)
+    wanted = request.filters
+    filters = Filters(wanted.category, wanted.brand, minor(wanted.price_min), minor(wanted.price_max))
+    found = asked.live.search.search(
+        request.query, n=request.n, offset=request.offset, filters=filters, exclude=request.exclude
+    )
+    _log_rows(gateway, asked, "search", found.rows, found.scores, request_id=request_id, first=request.offset + 1)
+    results = _page(asked.live, found, explain=request.explain)
+    answer = _answer(asked.live, request_id, tuple(found.degraded), results)
+    return {**answer, "total": found.total, "facets": found.facets}
+
+
+def similar(gateway: Gateway, product_id: str, n: int, request_id: str) -> Answer:
+    """The products most like one product."""
+    asked = who(gateway, request_id)
+    row = _row(asked.live, product_id)
+    found = asked.live.search.similar(row, n=n)
+    _log_rows(gateway, asked, "similar", found.rows, found.scores, request_id=request_id)
+    return _answer(asked.live, request_id, (), _page(asked.live, found, explain=False))
+
+
+def trending(gateway: Gateway, category: str | None, n: int, request_id: str) -> Answer:
+    """What sells now, in one category or spread over all."""
+    asked = who(gateway, request_id)
+    catalogue = asked.live.catalogue
+    rows = catalogue.cold_start[:n]
+    if category is not None:
+        names = {name.casefold(): code for name, code in catalogue.category_index.items()}
+        code = names.get(category.casefold())
+        if code is None:
+            raise UnknownCategory(
+                f"no category is called {_shown(category)}", "take a value of facets.category in a search answer"
+            )
+        rows = catalogue.popular_in[code][:n]
+    scores = catalogue.stats["decayed_14d"][rows]
+    _log_rows(gateway, asked, "trending", rows, scores, request_id=request_id)
+    where = f"popular in {category}" if category is not None else "popular this week"
+    results = [_result(asked.live, int(row), float(score), (where,)) for row, score in zip(rows, scores, strict=True)]
+    return _answer(asked.live, request_id, (), results)
+
+
+def product(gateway: Gateway, product_id: str, request_id: str) -> Answer:
+    """One product of the release that is live."""
+    live = who(gateway, request_id).live
+    row = _row(live, product_id)
+    names = ("name", "brand", "category", "department", "product_type", "package_size")
+    return {
+        "request_id": request_id,
+        "release_id": live.release_id,
+        "product_id": product_id,
+        **{name: live.catalogue.text[name][row] for name in names},
+        "price": major(int(live.catalogue.stats["price_minor"][row])),
+        "currency": gateway.currency,
+        "on_promotion": bool(live.catalogue.stats["on_promotion"][row]),
+    }
+
+
+def release(gateway: Gateway, request_id: str) -> Answer:
+    """What is live here."""
+    routing = gateway.router.current()
+    live = routing.releases[routing.champion]
+    return {
+        "request_id": request_id,
+        "release_id": live.release_id,
+        "generation": routing.document.generation,
+        "weights": routing.document.weights,
+        "loaded": sorted(routing.releases),
+        "fit_until": live.manifest.provenance.fit_until.isoformat(),
+    }
+
+
+def _row(live: LiveRelease, product_id: str) -> int:
+    row = live.catalogue.index.get(product_id)
+    if row is None:
+        raise UnknownProduct(
+            f"no product has the id {_shown(product_id)}",
+            "take a product_id from an answer of /v1/search or /v1/recommend",
+        )
+    return row
+
+
+def _shown(value: str) -> str:
+    """A client's text, safe to repeat: short, without surrogates."""
+    return repr(value[:60].encode(errors="replace").decode())
+
+
+def _result(
+    live: LiveRelease, row: int, score: float, reasons: Sequence[str] = (), scores: dict[str, float] | None = None
+) -> Answer:
+    catalogue = live.catalogue
+    result = {
+        "product_id": catalogue.product_ids[row],
+        "name": catalogue.text["name"][row],
+        "price": major(int(catalogue.stats["price_minor"][row])),
+        "score": score,
+        "reasons": list(reasons),
+    }
+    return result if scores is None else {**result, "scores": scores}
+
+
+def _page(live: LiveRelease, found: SearchResult, *, explain: bool) -> list[Answer]:
+    results = []
+    for at, row in enumerate(found.rows.tolist()):
+        stages = {name: float(values[at]) for name, values in found.stages.items() if np.isfinite(values[at])}
+        results.append(_result(live, row, float(found.scores[at]), (), stages if explain else None))
+    return results
+
+
+def _answer(live: LiveRelease, request_id: str, degraded: Sequence[str], results: list[Answer]) -> Answer:
+    parts = sorted({_PARTS.get(part, part) for part in degraded})
+    for part in parts:
+        metrics.DEGRADED.labels(part).inc()
+    return {"request_id": request_id, "release_id": live.release_id, "degraded": parts, "results": results}
+
+
+def _count_faults(stages: Stages, release_id: str) -> None:
+    for fault in stages.hard_faults:
+        metrics.HARD_FAULTS.labels(fault).inc()
+        log.error("release.hard_fault", fault=fault, release_id=release_id)
+
+
+def _log_stages(gateway: Gateway, asked: Who, stages: Stages, request_id: str) -> None:
+    gateway.impressions.write(
+        Impression(
+            request_id=request_id,
+            surface="recommend",
+            release_id=asked.live.release_id,
+            arm=asked.arm,
+            customer_key=asked.customer_key,
+            session_id=asked.session_id,
+            known_at=microseconds(gateway.now()),
+            product_ids=[each.product_id for each in stages.results],
+            scores=[each.score for each in stages.results],
+            features=None if stages.features is None else stages.features[stages.order],
+            feature_names=FEATURE_NAMES,
+        )
+    )
+
+
+def _log_rows(  # noqa: PLR0913
+    gateway: Gateway, asked: Who, surface: Surface, rows: Any, scores: Any, *, request_id: str, first: int = 1
+) -> None:
+    gateway.impressions.write(
+        Impression(
+            request_id=request_id,
+            surface=surface,
+            release_id=asked.live.release_id,
+            arm=asked.arm,
+            customer_key=asked.customer_key,
+            session_id=asked.session_id,
+            known_at=microseconds(gateway.now()),
+            product_ids=[asked.live.catalogue.product_ids[row] for row in rows.tolist()],
+            scores=scores.tolist(),
+            first_position=first,
+        )
+    )

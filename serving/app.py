@@ -1,0 +1,232 @@
+"""The HTTP interface, version 1: routes, verbs, errors, OpenAPI. Endpoints validate, call, answer."""
+
+import asyncio
+import contextvars
+import importlib
+import importlib.util
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
+import structlog
+from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+
+from mercato.errors import StoreUnavailable
+from serving import answers, metrics
+from serving.door import OWN, error_body, unexpected
+from serving.errors import ApiError, EventLogDown, NoRelease, Overloaded, RuleBroken, Unparsable
+from serving.gateway import Gateway
+from serving.ingest import describe
+from serving.schemas import (
+    ErrorAnswer,
+    EventBatch,
+    EventsAnswer,
+    N,
+    Product,
+    Ranked,
+    RecommendRequest,
+    ReleaseAnswer,
+    SearchAnswer,
+    SearchRequest,
+)
+
+log = structlog.get_logger()
+THREADS = 2
+"""Ranking is numpy and LightGBM, which let go of the interpreter only in part: more threads wait, they do not help."""
+WAITING = 256
+"""Requests that may wait for a thread; more are told to come back."""
+EVENT_SECONDS = 10.0
+"""Time that the event log gets before a client is told to send the batch again."""
+
+_WHAT = {
+    400: "the body is not JSON",
+    404: "no such product or category",
+    413: "the body is too large",
+    422: "a bound or rule is broken",
+    503: "not now: see Retry-After",
+}
+T = TypeVar("T")
+ProductId = Annotated[str, Path(min_length=1, max_length=128)]
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of a route, for the OpenAPI document."""
+    return {status: {"model": ErrorAnswer, "description": _WHAT[status]} for status in statuses}
+
+
+class Work:
+    """The threads that ranking runs in, so that the event loop stays free."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="rank")
+        self._waiting = 0
+
+    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """The function's result, computed in a thread with this request's log context."""
+        if self._waiting >= WAITING:
+            raise Overloaded(
+                f"{self._waiting} requests already wait, this process takes {WAITING}", "slow down, or add workers"
+            )
+        self._waiting += 1
+        try:
+            call = partial(contextvars.copy_context().run, function, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def create_app(gateway: Callable[[], Gateway]) -> FastAPI:
+    """The app over whatever `gateway` answers at the time of a request."""
+    app = FastAPI(
+        title="Mercato",
+        version="1",
+        description="Product search and recommendations. Every error is `{error: {code, message, hint, request_id}}`.",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.gateway, app.state.work = gateway, Work()
+    _ranked_routes(app, gateway, app.state.work)
+    _other_routes(app, gateway, app.state.work)
+    _health_routes(app, gateway)
+    _error_handlers(app)
+    if importlib.util.find_spec("serving.page.api") is not None:
+        app.include_router(importlib.import_module("serving.page.api").router)
+    return app
+
+
+def _ranked_routes(app: FastAPI, gateway: Callable[[], Gateway], work: Work) -> None:
+    @app.post("/v1/recommend", response_model=Ranked, responses=errors(400, 413, 422, 503))
+    async def recommend(body: RecommendRequest, request: Request) -> Response:
+        """Products for a customer, a basket or a page; an unknown customer gets what is popular."""
+        return _ranked(request, await work.run(answers.recommend, gateway(), body, request.state.request_id))
+
+    @app.post("/v1/search", response_model=SearchAnswer, responses=errors(400, 413, 422, 503))
+    async def search(body: SearchRequest, request: Request) -> Response:
+        """Products that match a query by word and by meaning, then filtered."""
+        return _ranked(request, await work.run(answers.search, gateway(), body, request.state.request_id))
+
+    @app.get("/v1/products/{product_id}/similar", response_model=Ranked, responses=errors(404, 422, 503))
+    async def similar(product_id: ProductId, request: Request, n: N = 10) -> Response:
+        """The products most like one product."""
+        return _ranked(request, await work.run(answers.similar, gateway(), product_id, n, request.state.request_id))
+
+    @app.get("/v1/trending", response_model=Ranked, responses=errors(404, 422, 503))
+    async def trending(
+        request: Request, category: Annotated[str | None, Query(min_length=1, max_length=128)] = None, n: N = 10
+    ) -> Response:
+        """What sells now, in one category or spread over all."""
+        return _ranked(request, await work.run(answers.trending, gateway(), category, n, request.state.request_id))
+
+
+def _other_routes(app: FastAPI, gateway: Callable[[], Gateway], work: Work) -> None:
+    @app.get("/v1/products/{product_id}", response_model=Product, responses=errors(404, 422, 503))
+    async def product(product_id: ProductId, request: Request) -> Response:
+        """One product."""
+        return JSONResponse(answers.product(gateway(), product_id, request.state.request_id))
+
+    @app.get("/v1/release", response_model=ReleaseAnswer, responses=errors(503))
+    async def release(request: Request) -> Response:
+        """What is live here."""
+        return JSONResponse(answers.release(gateway(), request.state.request_id))
+
+    @app.post("/v1/events", response_model=EventsAnswer, responses=errors(400, 413, 422, 503))
+    async def events(body: EventBatch, request: Request) -> Response:
+        """Take events; what is counted as accepted is on the disk. Send a batch again after any failure."""
+        try:
+            pending, rejected = await work.run(gateway().ingest.take, body.events)
+            done = None
+            if pending is not None:
+                done = await asyncio.wait_for(asyncio.wrap_future(pending), EVENT_SECONDS)
+        except (StoreUnavailable, sqlite3.Error, TimeoutError) as error:
+            log.warning("events.refused", reason=str(error) or f"no answer of the disk within {EVENT_SECONDS:g} s")
+            raise EventLogDown(
+                "events cannot be made durable right now; none of this request was acknowledged",
+                "send the same events again with the same event_ids: duplicates count once",
+            ) from error
+        accepted, duplicate = (done.accepted, done.duplicate) if done else (0, 0)
+        for outcome, count in (("accepted", accepted), ("duplicate", duplicate), ("rejected", len(rejected))):
+            metrics.EVENTS.labels(outcome).inc(count)
+        request.state.served = {"accepted": accepted, "duplicate": duplicate, "rejected": len(rejected)}
+        return JSONResponse(
+            {
+                "request_id": request.state.request_id,
+                "accepted": accepted,
+                "duplicate": duplicate,
+                "rejected": [each.model_dump() for each in rejected],
+            }
+        )
+
+
+def _health_routes(app: FastAPI, gateway: Callable[[], Gateway]) -> None:
+    @app.get("/livez", include_in_schema=False)
+    async def livez() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> Response:
+        if not gateway().router.ready:
+            raise NoRelease("no release is loaded and warmed yet", "`mercato release live` says what is live")
+        return Response("ready\n", media_type="text/plain")
+
+    @app.get("/metrics", include_in_schema=False)
+    def prometheus() -> Response:
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _ranked(request: Request, answer: answers.Answer) -> Response:
+    request.state.served = {
+        "release_id": answer["release_id"],
+        "results": len(answer["results"]),
+        "degraded": answer["degraded"],
+    }
+    return JSONResponse(answer)
+
+
+def refused(request: Request, error: ApiError) -> Response:
+    """The error as an answer, marked as ours."""
+    setattr(request.state, OWN, True)
+    headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    request.state.served = {"code": error.code}
+    return JSONResponse(error_body(error, request.state.request_id), error.status, headers)
+
+
+def _error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(ApiError)
+    async def _api(request: Request, error: ApiError) -> Response:
+        return refused(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        found = error.errors()
+        if any(each["type"] == "json_invalid" for each in found):
+            return refused(request, _unparsable())
+        rules = "; ".join(describe(each) for each in found[:3])
+        return refused(request, RuleBroken(rules, "change what is named; /v1/openapi.json lists every bound"))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:  # noqa: PLR2004
+            return refused(request, _unparsable())
+        # Others (no such route, wrong verb) are replaced at the door.
+        return Response(status_code=error.status_code, headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def _fault(request: Request, error: Exception) -> Response:
+        log.error("request.failed", exc_info=error)
+        metrics.UNEXPECTED.labels(request.scope["route"].path).inc()
+        return refused(request, unexpected())
+
+
+def _unparsable() -> Unparsable:
+    return Unparsable("the body is not JSON in UTF-8", "send one JSON object with content-type application/json")

@@ -1,0 +1,94 @@
+"""What one worker process holds, from the stores at the bottom to the releases in memory."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from data_contracts.artefact_store import ArtefactStore
+from mercato import identity, paths
+from mercato.clock import Clock, clock
+from mercato.identity import Identity
+from mercato.settings import Settings
+from mercato.stores.events import EventLog, event_log
+from mercato.stores.routing import routing_store
+from serving.impressions import ImpressionLog
+from serving.ingest import Ingest
+from serving.loading import LiveRelease, load_release
+from serving.online import Customers, Reader
+from serving.router import Router
+
+
+class PerThread:
+    """One identity map per thread: a SQLite connection is not for two at once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._local = threading.local()
+
+    def __call__(self) -> Identity:
+        """This thread's map."""
+        if not hasattr(self._local, "identity"):
+            self._local.identity = identity.identity(self._settings)
+        found: Identity = self._local.identity
+        return found
+
+
+@dataclass
+class Gateway:
+    """Everything that answers need; one per process."""
+
+    settings: Settings
+    now: Clock
+    router: Router
+    customers: Customers
+    identity: Callable[[], Identity]
+    log: EventLog
+    ingest: Ingest
+    impressions: ImpressionLog
+    currency: str = "USD"
+    _closed: bool = field(default=False, init=False)
+
+    @classmethod
+    def open(cls, settings: Settings, *, reader: Reader | None = None) -> "Gateway":
+        """A gateway that follows the routing document; it is ready when the first release is loaded.
+
+        Args:
+            settings: where the stores are.
+            reader: the online store; default: the one that `MERCATO_ONLINE_URL` names.
+        """
+        now = clock(settings)
+        load = partial(_load, ArtefactStore(paths.lake(settings)), now)
+        log = event_log(settings)
+        people = PerThread(settings)
+        gateway = cls(
+            settings=settings,
+            now=now,
+            router=Router(routing_store(settings), settings.shop, load),
+            customers=Customers(reader or _online_reader(settings)),
+            identity=people,
+            log=log,
+            ingest=Ingest(log, people, settings.shop, now),
+            impressions=ImpressionLog(settings.sqlite("impressions")),
+        )
+        gateway.router.start()
+        return gateway
+
+    def close(self) -> None:
+        """Stop following, write what waits."""
+        if not self._closed:
+            self._closed = True
+            self.router.stop()
+            self.log.close()
+            self.impressions.close()
+            self.customers.close()
+
+
+def _load(store: ArtefactStore, now: Clock, release_id: str) -> LiveRelease:
+    return load_release(store, release_id, as_of=now())
+
+
+def _online_reader(settings: Settings) -> Reader:
+    from feature_repo.online import OnlineReader
+
+    return OnlineReader(settings)

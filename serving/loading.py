@@ -1,0 +1,131 @@
+"""A release in memory: verified, tried in a child process, parsed, warmed."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from data_contracts.artefact_store import ArtefactStore
+from data_contracts.errors import ArtefactRefused
+from data_contracts.release import Manifest
+from serving.runtime import artefacts as runtime
+from serving.runtime.artefacts import Artefacts
+from serving.runtime.catalogue import Catalogue
+from serving.runtime.encoder import Encoder
+from serving.runtime.pipeline import Request, rank
+from serving.runtime.search import KeywordIndex, SearchEngine, Shelf
+
+PARSE_SECONDS = 60.0
+"""Time that a child process gets to parse a release before it is refused."""
+WARM_QUERIES = ("milk", "frozen pizza", "bread")
+_COULD_NOT_PARSE = 65
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRelease:
+    """One release, ready to answer."""
+
+    release_id: str
+    manifest: Manifest
+    artefacts: Artefacts
+    search: SearchEngine
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The products of this release."""
+        return self.artefacts.catalogue
+
+
+def load_release(
+    store: ArtefactStore, release_id: str, *, as_of: datetime, limit: float = PARSE_SECONDS
+) -> LiveRelease:
+    """The release, verified by hash before anything is parsed, and warmed.
+
+    Args:
+        store: where releases and artefacts lie.
+        release_id: which one.
+        as_of: the time of the warming requests.
+        limit: seconds that the trial parse may take.
+
+    Raises:
+        UnknownRelease: there is no such release.
+        ArtefactRefused: a hash does not hold, or a file does not parse in time.
+    """
+    manifest = store.release(release_id)
+    paths = store.fetch(manifest)
+    parse_in_child(paths, limit=limit)
+    artefacts, search = parse(paths)
+    live = LiveRelease(release_id, manifest, artefacts, search)
+    _warm(live, as_of)
+    return live
+
+
+def parse(paths: dict[str, Path]) -> tuple[Artefacts, SearchEngine]:
+    """The two halves of a release from verified files."""
+    import faiss
+
+    missing = {"product_features", "keyword_index", "faiss_index", "encoder", "tokenizer"} - paths.keys()
+    if missing:
+        raise ArtefactRefused(f"found a release without {', '.join(sorted(missing))}; assemble it again")
+    artefacts = runtime.load(paths)
+    keyword = KeywordIndex.load(paths["keyword_index"])
+    encoder = Encoder.load(paths["encoder"], paths["tokenizer"])
+    vectors = faiss.read_index(str(paths["faiss_index"]))
+    return artefacts, SearchEngine(keyword, vectors, encoder, shelf_of(artefacts.catalogue))
+
+
+def shelf_of(catalogue: Catalogue) -> Shelf:
+    """What search reads of the catalogue, in its row order."""
+    return Shelf(
+        product_ids=catalogue.product_ids,
+        category=np.asarray(catalogue.text["category"], dtype=np.str_),
+        brand=np.asarray(catalogue.text["brand"], dtype=np.str_),
+        price_minor=np.asarray(catalogue.stats["price_minor"], dtype=np.int64),
+        popularity=np.asarray(catalogue.stats["decayed_14d"], dtype=np.float32),
+    )
+
+
+def parse_in_child(paths: dict[str, Path], *, limit: float) -> None:
+    """Parse in a process of its own first: a file that crashes or hangs a native parser must not take us with it."""
+    command = [sys.executable, "-m", "serving.loading", *(f"{name}={path}" for name, path in sorted(paths.items()))]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    environment.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter and module
+            command, env=environment, capture_output=True, text=True, timeout=limit, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ArtefactRefused(f"the release was not parsed within {limit:g} s; rebuild its artefacts") from None
+    if done.returncode < 0:
+        raise ArtefactRefused(f"parsing the release ended in signal {-done.returncode}; rebuild its artefacts")
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
+        raise ArtefactRefused(f"the release does not parse: {said[0]}")
+
+
+def _warm(live: LiveRelease, as_of: datetime) -> None:
+    """A few requests whose answers nobody sees: first calls pay for lazy work."""
+    first = live.catalogue.product_ids[:1]
+    for goal in ("all", "novel"):
+        rank(Request(n=10, goal=goal), None, live.catalogue, live.artefacts, as_of)
+        rank(Request(n=10, goal=goal, product_ids=first), None, live.catalogue, live.artefacts, as_of)
+    for query in WARM_QUERIES:
+        live.search.search(query, n=10)
+    live.search.similar(0, n=10)
+
+
+def _main(arguments: list[str]) -> int:
+    try:
+        parse({name: Path(path) for name, _, path in (each.partition("=") for each in arguments)})
+    except ArtefactRefused as error:
+        print(error, file=sys.stderr)  # noqa: T201 - read by the parent
+        return _COULD_NOT_PARSE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

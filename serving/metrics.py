@@ -1,0 +1,43 @@
+"""What the gateway counts. Labels are closed sets: routes, statuses, parts, outcomes."""
+
+import os
+import shutil
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+REQUESTS = Counter("mercato_requests_total", "Requests answered.", ["route", "status"])
+LATENCY = Histogram(
+    "mercato_request_seconds",
+    "Time from the first byte of a request to the end of its answer.",
+    ["route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+DEGRADED = Counter("mercato_degraded_total", "Ranked answers given without one of their parts.", ["part"])
+HARD_FAULTS = Counter("mercato_hard_faults_total", "Faults that must take a release out of traffic.", ["fault"])
+EVENTS = Counter("mercato_events_total", "Events received.", ["outcome"])
+UNEXPECTED = Counter("mercato_unexpected_errors_total", "Faults of ours that a client saw as 503.", ["route"])
+IMPRESSIONS_LOGGED = Counter("mercato_impressions_logged_total", "Products shown whose impression was written.")
+IMPRESSIONS_DROPPED = Counter("mercato_impressions_dropped_total", "Products shown whose impression was shed.")
+GENERATION = Gauge(
+    "mercato_routing_generation", "Generation of the routing document in force.", multiprocess_mode="livemin"
+)
+ROUTING_FAILURES = Counter("mercato_routing_failures_total", "Polls that could not bring what the routing asks for.")
+READY = Gauge("mercato_ready", "1 when a release is loaded and warmed.", multiprocess_mode="livemin")
+
+
+def render() -> bytes:
+    """All metrics in the Prometheus text format, summed over the worker processes."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if not folder:
+        return generate_latest()
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+def fresh_folder(folder: Path) -> None:
+    """An empty folder for the workers' counters; one process calls it before any worker starts."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)

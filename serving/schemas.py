@@ -1,0 +1,188 @@
+"""Requests and answers of version 1: the limits here are the ones in `/v1/openapi.json`."""
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+
+from data_contracts.events import Event, Id, Price
+from feature_repo.text import normalise_query
+
+MAX_EVENTS = 1_000
+"""Events in one request."""
+MINOR_PER_MAJOR = 100
+"""Cents in a unit of the shop's currency."""
+
+
+def _query(value: str) -> str:
+    found = len(normalise_query(value))
+    if not 1 <= found <= 500:  # noqa: PLR2004
+        raise ValueError(f"the query has {found} characters after normalising, need 1 to 500")
+    return value
+
+
+N = Annotated[int, Field(ge=1, le=100, description="Length of the list.")]
+Query = Annotated[str, Field(min_length=1, max_length=2_000), AfterValidator(_query)]
+Ids = Annotated[list[Id], Field(max_length=500)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SearchFilters(_Request):
+    """Bounds on results; what is left out is open."""
+
+    category: Id | None = None
+    brand: Id | None = None
+    price_min: Price | None = None
+    price_max: Price | None = None
+    in_stock: bool | None = None
+    """A product whose stock is unknown is never filtered by stock."""
+
+    @model_validator(mode="after")
+    def _prices_in_order(self) -> Self:
+        if self.price_min is not None and self.price_max is not None and self.price_min > self.price_max:
+            raise ValueError(f"price_min {self.price_min} is above price_max {self.price_max}")
+        return self
+
+
+class SearchRequest(_Request):
+    """What `POST /v1/search` takes."""
+
+    query: Query
+    n: N = 10
+    offset: int = Field(default=0, ge=0, le=10_000)
+    customer_id: Id | None = None
+    session_id: Id | None = None
+    filters: SearchFilters = SearchFilters()
+    exclude: Ids = []
+    explain: bool = False
+
+
+class RecommendRequest(_Request):
+    """What `POST /v1/recommend` takes; an unknown or absent customer gets the cold start."""
+
+    n: N = 10
+    customer_id: Id | None = None
+    session_id: Id | None = None
+    product_ids: Ids = []
+    """The basket, or the product on the page."""
+    goal: Literal["all", "novel"] = "all"
+    exclude: Ids = []
+    explain: bool = False
+
+
+class EventBatch(_Request):
+    """What `POST /v1/events` takes. Each event is judged by itself, so the items are checked later."""
+
+    events: Annotated[
+        list[Any],
+        Field(min_length=1, max_length=MAX_EVENTS),
+        WithJsonSchema({"type": "array", "items": Event.model_json_schema(), "minItems": 1, "maxItems": MAX_EVENTS}),
+    ]
+
+
+class Result(BaseModel):
+    """One product of a ranked answer."""
+
+    product_id: str
+    name: str
+    price: float | None
+    """In major units of the shop's currency; null where it is unknown."""
+    score: float
+    reasons: list[str] = []
+    scores: dict[str, float] | None = None
+    """Score of each stage, when `explain` is true."""
+
+
+class Ranked(BaseModel):
+    """A ranked answer."""
+
+    request_id: str
+    release_id: str
+    degraded: list[str]
+    """Parts that did not work for this answer: online_features, encoder, retrieval, ranker."""
+    results: list[Result]
+
+
+class SearchAnswer(Ranked):
+    """A page of search results."""
+
+    total: int
+    """Products that match, on all pages."""
+    facets: dict[str, dict[str, int]]
+    """`category` and `brand` -> value -> matching products."""
+
+
+class Product(BaseModel):
+    """One product."""
+
+    request_id: str
+    release_id: str
+    product_id: str
+    name: str
+    brand: str
+    category: str
+    department: str
+    product_type: str
+    package_size: str
+    price: float | None
+    currency: str
+    on_promotion: bool
+
+
+class Rejected(BaseModel):
+    """An event that was not taken."""
+
+    index: int
+    """Position in the request, from 0."""
+    event_id: str | None
+    reason: str
+
+
+class EventsAnswer(BaseModel):
+    """What became of a batch; `accepted` events are on the disk."""
+
+    request_id: str
+    accepted: int
+    duplicate: int
+    rejected: list[Rejected]
+
+
+class ReleaseAnswer(BaseModel):
+    """What is live here."""
+
+    request_id: str
+    release_id: str
+    generation: int
+    weights: dict[str, int]
+    """Release id -> share out of 10,000."""
+    loaded: list[str]
+    fit_until: str
+    """No artefact of the release saw an event at or after this time."""
+
+
+class ErrorDetail(BaseModel):
+    """What was found, what was needed, what to do."""
+
+    code: str
+    message: str
+    hint: str
+    request_id: str
+
+
+class ErrorAnswer(BaseModel):
+    """Every answer other than 200."""
+
+    error: ErrorDetail
+
+
+def minor(price: Decimal | None) -> int | None:
+    """Integer minor units, half a minor unit going up."""
+    return None if price is None else int(price * MINOR_PER_MAJOR + Decimal("0.5"))
+
+
+def major(price_minor: int) -> float | None:
+    """Major units; None for 0, which stands for an unknown price."""
+    return price_minor / MINOR_PER_MAJOR if price_minor > 0 else None

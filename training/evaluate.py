@@ -1,0 +1,111 @@
+"""Offline quality of the served artefacts, per household, with the baselines on the same households.
+
+Intervals and verdicts belong to monitoring.statistics: this module only returns one row per household.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from feature_repo.customer import CustomerFeatures
+from serving.runtime.artefacts import Artefacts
+from serving.runtime.pipeline import Goal, Request, rank
+from training.baselines import BASELINES
+from training.errors import NotEnoughData
+from training.metrics import METRICS, all_metrics
+
+GOALS: Final[tuple[Goal, ...]] = ("all", "novel")
+SERVED: Final = "served"
+"""Name of what rank() answers among the methods."""
+K: Final = 10
+"""Cut-off and list length."""
+Rows = NDArray[np.int64]
+
+
+def evaluate(
+    artefacts: Artefacts,
+    customers: Mapping[str, CustomerFeatures],
+    truth: Mapping[str, Sequence[str]],
+    as_of: datetime,
+    goals: Sequence[Goal] = GOALS,
+    baselines: Sequence[str] = tuple(BASELINES),
+) -> pd.DataFrame:
+    """Metrics of each method for each household seen before and in the truth window.
+
+    Args:
+        artefacts: what is served; nothing in it may know the truth.
+        customers: features as of `as_of`.
+        truth: customer_key -> products bought in the window that starts at `as_of`; for `novel` those
+            never bought before count, and households without any are left out.
+        as_of: origin, zone-aware.
+
+    Returns:
+        Columns goal, customer_key, n_baskets, method (SERVED or a baseline), METRICS; in that order of rows.
+
+    Raises:
+        NotEnoughData: no household is in both.
+    """
+    both = [key for key in customers if truth.get(key)]
+    if not both:
+        raise NotEnoughData("found no household with both features and purchases in the window, needed at least one")
+    names = [b for b in baselines if b not in ("als", "ease", "user_knn") or b in artefacts.models]
+    rows: list[tuple[Any, ...]] = []
+    for key in both:
+        rows.extend(_household(key, customers[key], truth[key], artefacts, as_of, goals, names))
+    frame = pd.DataFrame(rows, columns=["goal", "customer_key", "n_baskets", "method", *METRICS])
+    return frame.sort_values(["goal", "customer_key", "method"], kind="stable", ignore_index=True)
+
+
+def _household(
+    key: str,
+    customer: CustomerFeatures,
+    bought: Sequence[str],
+    artefacts: Artefacts,
+    as_of: datetime,
+    goals: Sequence[Goal],
+    baselines: Sequence[str],
+) -> list[tuple[Any, ...]]:
+    """One row per goal and method of one household."""
+    catalogue = artefacts.catalogue
+    history = catalogue.rows_of(customer.product_ids)
+    known = history[history >= 0]
+    relevant = {"all": _ids(bought, catalogue.index)}
+    relevant["novel"] = np.setdiff1d(relevant["all"], known)
+    wanted = [g for g in goals if relevant[g].size]
+    rows: list[tuple[Any, ...]] = []
+    for goal in wanted:
+        stages = rank(Request(n=K, goal=goal), customer, catalogue, artefacts, as_of)
+        served = np.asarray([r.row for r in stages.results], np.int64)
+        rows.append((goal, key, customer.n_baskets, SERVED, *all_metrics(served, relevant[goal], K)))
+    for name in baselines if wanted else ():
+        scores = BASELINES[name](customer, artefacts, history)
+        for goal in wanted:
+            if goal == "novel":
+                scores[known] = -np.inf
+            rows.append((goal, key, customer.n_baskets, name, *all_metrics(_top(scores, K), relevant[goal], K)))
+    return rows
+
+
+def _ids(bought: Sequence[str], index: Mapping[str, int]) -> Rows:
+    """Distinct row ids of the truth; products that the catalogue does not know get ids that nobody can serve."""
+    return np.unique(np.asarray([index.get(p, -2 - i) for i, p in enumerate(sorted(set(bought)))], np.int64))
+
+
+def _top(scores: NDArray[np.float64], k: int) -> Rows:
+    """The k best rows, best first, ties by row."""
+    k = min(k, scores.size)
+    edge = np.partition(scores, scores.size - k)[scores.size - k]
+    best = np.flatnonzero(scores >= edge)
+    return best[np.argsort(-scores[best], kind="stable")][:k]
+
+
+def per_household(frame: pd.DataFrame, goal: Goal, metric: str = METRICS[0]) -> pd.DataFrame:
+    """One row per household (index customer_key), one column per method."""
+    part = frame.loc[frame["goal"] == goal]
+    return part.pivot(index="customer_key", columns="method", values=metric)

@@ -1,0 +1,104 @@
+"""Fitting on the lake: a retrieval model or the catalogue at an instant, and all that a ranker learns from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import pandas as pd
+from pydantic import BaseModel
+
+from data_contracts.lake import as_of
+from data_contracts.shop import load_shop
+from feature_repo.customer import CustomerFeatures
+from mercato import paths
+from mercato.paths import Lake
+from mercato.settings import Settings
+from serving.runtime.artefacts import Artefacts
+from serving.runtime.catalogue import Catalogue
+from serving.runtime.models import ItemModel
+from training.als import ALSConfig
+from training.copurchase import CoPurchaseConfig
+from training.ease import EASEConfig
+from training.knn import KNNConfig
+from training.purchases import COLUMNS
+
+LABEL_DAYS: Final = 28
+"""Business days before `until` whose purchases are the ranker's labels."""
+MODELS: Final[Mapping[str, BaseModel]] = {
+    "als": ALSConfig(),
+    "ease": EASEConfig(),
+    "user_knn": KNNConfig(),
+    "co_purchase": CoPurchaseConfig(),
+}
+"""Retrieval model -> its config."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The world as of `since`, and the purchases that followed until `until`."""
+
+    artefacts: Artefacts
+    customers: Mapping[str, CustomerFeatures]
+    purchases: pd.DataFrame
+    since: datetime
+    until: datetime
+
+
+def label_start(settings: Settings, until: datetime) -> datetime:
+    """The shop's midnight `LABEL_DAYS` business days before `until`."""
+    shop = load_shop(settings.shop)
+    return shop.day_start(shop.business_day(until) - timedelta(days=LABEL_DAYS))
+
+
+def purchases(lake: Lake, until: datetime) -> pd.DataFrame:
+    """Purchases that happened and were known before `until`: columns of `training.purchases.COLUMNS`."""
+    rows = as_of(lake, "transactions", event_before=until, known_before=until)
+    frame: pd.DataFrame = rows.select(*COLUMNS).order_by(*COLUMNS).execute()
+    return frame
+
+
+def fit_model(lake: Lake, name: str, until: datetime, bought: pd.DataFrame | None = None) -> ItemModel:
+    """One retrieval model on purchases before `until` (`bought`, when they were read already)."""
+    from training import als, copurchase, ease, knn
+
+    fits: Mapping[str, Any] = {"als": als.fit, "ease": ease.fit, "user_knn": knn.fit, "co_purchase": copurchase.fit}
+    model: ItemModel = fits[name](MODELS[name], purchases(lake, until) if bought is None else bought, until)
+    return model
+
+
+def fit_catalogue(settings: Settings, at: datetime) -> Catalogue:
+    """The catalogue with the product features of the snapshot at `at`, read through the feature store."""
+    from feature_repo.store import historical
+    from training import product_features
+
+    products = as_of(paths.lake(settings), "products", event_before=at, known_before=at).execute()
+    entities = pd.DataFrame({"product_id": products["product_id"], "event_timestamp": pd.Timestamp(at)})
+    stats = historical(settings, entities, "ranker_all_v1")
+    return product_features.fit(products, stats, at)
+
+
+def customers(settings: Settings, at: datetime, keys: list[str]) -> dict[str, CustomerFeatures]:
+    """customer_key -> features of the snapshot at `at`, read through the feature store."""
+    from feature_repo.store import historical
+    from training.dataset import customers_of
+
+    entities = pd.DataFrame({"customer_key": keys, "event_timestamp": pd.Timestamp(at)})
+    frame = historical(settings, entities, "ranker_all_v1")
+    return customers_of(frame, frame)
+
+
+def past(settings: Settings, until: datetime) -> Past:
+    """Retrieval models, catalogue and customers as of the first label, and the purchases up to `until`."""
+    from feature_repo import store, writer
+
+    lake = paths.lake(settings)
+    since = label_start(settings, until)
+    store.apply(settings)
+    writer.write_snapshots(lake, since)
+    bought = purchases(lake, until)
+    before = bought[bought["event_time"] < since]
+    models = {name: fit_model(lake, name, since, before) for name in MODELS}
+    artefacts = Artefacts.of(fit_catalogue(settings, since), models)
+    keys = sorted(before["customer_key"].unique().tolist())
+    return Past(artefacts, customers(settings, since, keys), bought, since, until)

@@ -1,0 +1,268 @@
+"""What the DAG tasks and the CLI call: one function a step, settings and instants in, a small JSON value out."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from data_contracts.artefact_store import ArtefactRef, ArtefactStore
+from data_contracts.lake import as_of, snapshot_digest
+from data_contracts.release import Kind, Manifest, Provenance, ReleaseIdentity, Reproducible
+from data_contracts.shop import load_shop
+from feature_repo.views import SERVICES, service_digest
+from mercato import paths
+from mercato.identity import identity
+from mercato.settings import Settings
+from training.errors import ArtefactMissing
+from training.fit import MODELS, past
+from training.provenance import code_revision
+from training.record import contract_versions, record
+
+ARTEFACTS: Mapping[str, str] = {
+    "product_features": "rebuild_index",
+    "keyword_index": "rebuild_index",
+    "faiss_index": "rebuild_index",
+    "encoder": "train_embeddings",
+    "tokenizer": "train_embeddings",
+    "als": "train_als",
+    "ease": "train_als",
+    "user_knn": "train_als",
+    "co_purchase": "train_als",
+    "ranker_all": "train_ranker",
+    "ranker_novel": "train_ranker",
+}
+"""Every artefact of a release -> the DAG that makes it."""
+
+
+def extract_table(settings: Settings, table: str, since: datetime, until: datetime) -> dict[str, Any]:
+    """Counts of one table's extraction into raw/, over what became known in [since, until)."""
+    from training.extract import extract
+
+    shop = load_shop(settings.shop)
+    return _plain(extract(paths.lake(settings), shop, table, since=since, until=until))
+
+
+def clean_table(settings: Settings, table: str, since: datetime, until: datetime) -> dict[str, Any]:
+    """Counts of one table's checks: clean, quarantined and duplicate rows known in [since, until)."""
+    from training.clean import clean
+
+    shop = load_shop(settings.shop)
+    return _plain(clean(paths.lake(settings), shop, table, identity(settings), since=since, until=until))
+
+
+def snapshot_features(settings: Settings, at: datetime) -> dict[str, Any]:
+    """Rows of each feature snapshot written for `at`."""
+    from feature_repo.writer import write_snapshots
+
+    written = write_snapshots(paths.lake(settings), at)
+    return {each.view: each.rows for each in written}
+
+
+def materialize_features(settings: Settings, at: datetime) -> dict[str, Any]:
+    """Rows put online of each view, as of `at`."""
+    from feature_repo import store
+
+    store.apply(settings)
+    return {each.view: each.rows for each in store.materialize(settings, at, at)}
+
+
+def fit_retrieval(settings: Settings, model: str, until: datetime) -> dict[str, Any]:
+    """The ref of a retrieval model (als, ease, user_knn, co_purchase) fitted on purchases before `until`."""
+    from training.fit import fit_model
+
+    lake = paths.lake(settings)
+    fitted = fit_model(lake, model, until)
+    digest = _digest(settings, "transactions", until)
+    ref = record(
+        settings,
+        model,
+        fitted.save,
+        kind=Kind.NPZ,
+        fit_until=until,
+        config=MODELS[model].model_dump(),
+        snapshots={"transactions": digest},
+        metrics={"items": len(fitted.item_ids)},
+    )
+    return _said(ref)
+
+
+def train_embeddings(settings: Settings, until: datetime) -> dict[str, Any]:
+    """The refs of the encoder, its tokenizer and the vectors of every product text known before `until`."""
+    import tempfile
+    from pathlib import Path
+
+    from training import embeddings
+    from training.index import semantic_texts, write_vectors
+
+    config = embeddings.EncoderConfig()
+    products = as_of(paths.lake(settings), "products", event_before=until, known_before=until).execute()
+    texts = sorted(set(semantic_texts(products)))
+    snapshots = {"products": _digest(settings, "products", until)}
+    with tempfile.TemporaryDirectory(prefix="mercato-") as folder:
+        model, tokenizer = embeddings.export_onnx(config, Path(folder))
+        vectors = embeddings.encode_texts(config, model, tokenizer, texts)
+        keep = partial(record, settings, fit_until=until, config=config.model_dump(), snapshots={})
+        encoder = keep("encoder", _copy(model), kind=Kind.ONNX)
+        keep("tokenizer", _copy(tokenizer), kind=Kind.TOKENIZER)
+    ref = record(
+        settings,
+        "product_vectors",
+        lambda path: write_vectors(path, texts, vectors, encoder=encoder.artefact.sha256, until=until),
+        kind=Kind.NPZ,
+        fit_until=until,
+        config=config.model_dump(),
+        snapshots=snapshots,
+        metrics={"texts": len(texts)},
+        reproducible=Reproducible.QUALITY,
+    )
+    return _said(ref)
+
+
+def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
+    """The refs of product features, keyword index and vector index as of `until`."""
+    from training import index
+    from training.fit import fit_catalogue
+
+    lake = paths.lake(settings)
+    snapshots = {
+        "products": _digest(settings, "products", until),
+        "transactions": _digest(settings, "transactions", until),
+    }
+    catalogue = fit_catalogue(settings, until)
+    features = record(
+        settings,
+        "product_features",
+        catalogue.save,
+        kind=Kind.NPZ,
+        fit_until=until,
+        config={},
+        snapshots=snapshots,
+        metrics={"products": len(catalogue.product_ids)},
+    )
+    products = as_of(lake, "products", event_before=until, known_before=until).execute()
+    products = products.sort_values("product_id", ignore_index=True)
+    ref = _need(ArtefactStore(lake), "product_vectors", until, "train_embeddings")
+    texts, vectors, encoder = index.read_vectors(ArtefactStore(lake).fetch_one(ref.name, ref.artefact))
+    texts, vectors = index.with_new_texts(products, texts, vectors, lambda: _encoder(ArtefactStore(lake), until))
+    config = index.IndexConfig()
+    keep = partial(record, settings, fit_until=until, config=config.model_dump(), snapshots=snapshots)
+    keep("faiss_index", lambda path: index.build_vector_index(vectors, path), kind=Kind.FAISS)
+    keep(
+        "keyword_index",
+        lambda path: index.build_keyword_index(products, texts, config, path, encoder=encoder, until=until),
+        kind=Kind.NPZ,
+    )
+    return _said(features)
+
+
+def build_ranker_rows(settings: Settings, until: datetime) -> dict[str, Any]:
+    """Rows to train both rankers on: labels in the weeks before `until`, everything else as of their beginning."""
+    from training import dataset
+    from training import rows as ranker_rows
+
+    past_ = past(settings, until)
+    rows = dataset.build(past_.artefacts, past_.customers, past_.purchases, past_.since, until)
+    lake = paths.lake(settings)
+    with lake.writing(_rows_path(lake, until)) as aside:
+        ranker_rows.save(rows, aside)
+    return dataset.digest(rows)
+
+
+def train_ranker(settings: Settings, goal: str, until: datetime) -> dict[str, Any]:
+    """The ref of the ranker for `goal` (all, novel), trained on the rows of `build_ranker_rows`."""
+    from training import dataset, ranker
+    from training import rows as ranker_rows
+
+    lake = paths.lake(settings)
+    path = _rows_path(lake, until)
+    if not lake.exists(path):
+        raise ArtefactMissing(f"found no ranker rows for {until.isoformat()} at {path}; run train_ranker's first task")
+    rows = ranker_rows.load(lake.local(path))
+    config = ranker.NOVEL if goal == "novel" else ranker.RankerConfig()
+    trained = ranker.train(config, rows)
+    said = dataset.digest(rows)
+    ref = record(
+        settings,
+        f"ranker_{goal}",
+        trained.save,
+        kind=Kind.LIGHTGBM,
+        fit_until=until,
+        config=config.model_dump(),
+        snapshots={"transactions": _digest(settings, "transactions", until)},
+        metrics={name: value for name, value in said.items() if isinstance(value, int | float)},
+        feature_service=f"ranker_{goal}_v1",
+    )
+    return _said(ref)
+
+
+def assemble_release(settings: Settings, until: datetime) -> dict[str, Any]:
+    """The release made of the newest artefact of each name that saw nothing after `until`, loaded once to prove it."""
+    from serving.runtime import artefacts, search
+
+    store = ArtefactStore(paths.lake(settings))
+    refs = {name: _need(store, name, until, dag) for name, dag in ARTEFACTS.items()}
+    manifest = Manifest.of(
+        ReleaseIdentity(
+            shop=settings.shop,
+            artefacts={name: ref.artefact for name, ref in refs.items()},
+            feature_services={name: service_digest(name) for name in SERVICES},
+            contracts=contract_versions(),
+        ),
+        Provenance(
+            runs={name: ref.run_id for name, ref in refs.items()},
+            snapshots={table: digest for ref in refs.values() for table, digest in ref.snapshots.items()},
+            fit_until=max(ref.fit_until for ref in refs.values()),
+            code_revision=code_revision(),
+            dag_runs={name: ref.dag_run for name, ref in refs.items()},
+            metrics={f"{name}.{each}": value for name, ref in refs.items() for each, value in ref.metrics.items()},
+        ),
+    )
+    files = store.fetch(manifest)
+    search.load(files, artefacts.load(files).catalogue)
+    store.save_release(manifest)
+    return {"release_id": manifest.release_id, "artefacts": len(refs), "fit_until": until.isoformat()}
+
+
+def _encoder(store: ArtefactStore, until: datetime) -> Any:
+    from serving.runtime.encoder import Encoder
+    from training.embeddings import EncoderConfig
+
+    model, tokenizer = (_need(store, name, until, "train_embeddings") for name in ("encoder", "tokenizer"))
+    files = store.fetch_one("encoder", model.artefact), store.fetch_one("tokenizer", tokenizer.artefact)
+    return Encoder.load(*files, threads=EncoderConfig().threads)
+
+
+def _rows_path(lake: paths.Lake, until: datetime) -> str:
+    return lake.path("datasets", "ranker_rows", f"until={until:%Y%m%dT%H%M%SZ}.npz")
+
+
+def _need(store: ArtefactStore, name: str, until: datetime, dag: str) -> ArtefactRef:
+    ref = store.newest_ref(name, until=until)
+    if ref is None:
+        raise ArtefactMissing(f"found no {name} fitted until {until.isoformat()} or before; run the DAG {dag} first")
+    return ref
+
+
+def _digest(settings: Settings, table: str, until: datetime) -> str:
+    return snapshot_digest(paths.lake(settings), table, event_before=until, known_before=until)
+
+
+def _copy(source: Any) -> Any:
+    import shutil
+
+    return lambda path: shutil.copyfile(source, path)
+
+
+def _plain(report: Any) -> dict[str, Any]:
+    return dict(asdict(report))
+
+
+def _said(ref: ArtefactRef) -> dict[str, Any]:
+    return {
+        "name": ref.name,
+        "sha256": ref.artefact.sha256,
+        "fit_until": ref.fit_until.isoformat(),
+        "run_id": ref.run_id,
+        **ref.metrics,
+    }

@@ -1,0 +1,48 @@
+"""Instants out of source columns: timestamps in a stated zone, and the shop's own weeks."""
+
+from datetime import datetime
+from typing import Any
+
+import ibis
+import ibis.expr.datatypes as dt
+
+from data_contracts.shop import EventTime, Shop
+
+UTC_TIME = dt.Timestamp(timezone="UTC", scale=6)
+
+
+@ibis.udf.scalar.builtin(name="timezone", signature=((dt.string, dt.Timestamp()), UTC_TIME))
+def _local_to_utc(zone: str, local: datetime) -> datetime:
+    """The instant at which clocks in `zone` show `local` (DuckDB's ICU function)."""
+
+
+def to_utc(local: Any, zone: str) -> Any:
+    """A column of naive timestamps in `zone` as instants, UTC."""
+    naive = local.cast("timestamp(6)")
+    return naive.cast(UTC_TIME) if zone == "UTC" else _local_to_utc(zone, naive)
+
+
+def timestamp(rows: Any, column: str, *, zone: str, form: str = "") -> Any:
+    """A timestamp column, or text read by the strptime format `form`, as instants; unreadable text is null."""
+    value = rows[column]
+    if value.type().is_string():
+        value = value.as_timestamp(form) if form else value.try_cast("timestamp(6)")
+    if value.type().is_timestamp() and value.type().timezone:
+        return value.cast(UTC_TIME)
+    return to_utc(value, zone)
+
+
+def week_start(rows: Any, column: str, shop: Shop) -> Any:
+    """The first local midnight of the shop week whose number `column` holds, as instants."""
+    first = datetime.combine(shop.calendar.week_one, datetime.min.time())
+    days = ((rows[column] - 1) * 7).cast("int64")
+    return to_utc(ibis.literal(first, "timestamp(6)") + days.as_interval("D"), shop.zone)
+
+
+def event_time(rows: Any, shop: Shop, rule: EventTime) -> Any:
+    """When each row happened, by the shop's rule for its table."""
+    if rule.constant is not None:
+        return ibis.literal(rule.constant, UTC_TIME)
+    if rule.week:
+        return week_start(rows, rule.week, shop)
+    return timestamp(rows, rule.timestamp, zone=rule.zone, form=rule.format)

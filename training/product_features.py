@@ -1,0 +1,50 @@
+"""The catalogue artefact: clean products and the product_stats snapshot joined into arrays."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from feature_repo.snapshots import PRODUCT_COLUMNS
+from feature_repo.text import product_name, product_text
+from serving.runtime.catalogue import Catalogue
+from training.errors import BadConfig, NotEnoughData
+from training.purchases import meta_of
+
+PRODUCT_FIELDS = ("department", "brand", "category", "product_type", "package_size")
+"""Columns of clean/products that the catalogue keeps, beside product_id."""
+
+
+def fit(products: pd.DataFrame, stats: pd.DataFrame, until: datetime) -> Catalogue:
+    """The catalogue as of `until`.
+
+    Args:
+        products: clean/products, one row per product_id.
+        stats: feature_repo.snapshots.product_stats at `until`; products without a row get zeros.
+
+    Raises:
+        BadConfig: a product_id occurs twice, or a column is missing.
+        NotEnoughData: there is no product.
+    """
+    if products.empty:
+        raise NotEnoughData("found no product, needed at least one; load clean/products")
+    if products["product_id"].duplicated().any():
+        raise BadConfig("found a product_id twice in products, needed one row each: read them through as_of")
+    missing = sorted(set(PRODUCT_COLUMNS) - set(stats.columns))
+    if missing:
+        raise BadConfig(f"found product_stats without {missing}; take the snapshot again")
+    columns = ["product_id", *PRODUCT_FIELDS]
+    joined = products[columns].merge(stats[["product_id", *PRODUCT_COLUMNS]], on="product_id", how="left")
+    rows: list[dict[str, Any]] = (
+        joined[list(PRODUCT_FIELDS)].astype(object).where(joined[list(PRODUCT_FIELDS)].notna(), None).to_dict("records")
+    )
+    text = {column: [str(row[column] or "") for row in rows] for column in PRODUCT_FIELDS}
+    text["product_id"] = joined["product_id"].astype(str).tolist()
+    text["name"] = [product_name(**row) for row in rows]
+    text["text"] = [product_text(**row) for row in rows]
+    numbers = {
+        c: joined[c].fillna(0).to_numpy("int64" if t == "Int64" else "float32") for c, t in PRODUCT_COLUMNS.items()
+    }
+    return Catalogue.of(text, numbers, meta_of("product_features", until, {}))
