@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import AssetAll, dag, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 from dags import assets
 from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
@@ -34,10 +35,14 @@ def assemble(**context: Any) -> dict[str, Any]:
 
 @task
 def evaluate(release: dict[str, Any]) -> dict[str, Any]:
-    """Offline quality of the release through the pipeline that serves it, with the baselines."""
-    from training.jobs import evaluate_release
+    """Offline quality of the release as it serves, beside the baselines; skipped while its truth is in the future."""
+    from mercato.quality import evaluate_release
+    from training.errors import NotEnoughData
 
-    return dict(evaluate_release(settings(), release["release_id"]))
+    try:
+        return dict(evaluate_release(settings(), release["release_id"]))
+    except NotEnoughData as nothing_yet:
+        raise AirflowSkipException(str(nothing_yet)) from nothing_yet
 
 
 @task
@@ -45,7 +50,7 @@ def make_first_live(release: dict[str, Any], **context: Any) -> dict[str, Any]:
     """Generation 1 of the routing document, when the shop had none."""
     from monitoring.rollout import make_first_live as point_to
 
-    return dict(point_to(settings(), release["release_id"], until(context)))
+    return point_to(settings(), release["release_id"], at=until(context))
 
 
 @dag(
@@ -59,10 +64,11 @@ def make_first_live(release: dict[str, Any], **context: Any) -> dict[str, Any]:
     doc_md=__doc__,
 )
 def assemble_release() -> None:
-    """Assemble, evaluate, and make the first release live."""
+    """Assemble; then make the first release live, and measure it."""
     release = assemble()
     anything_new() >> release
-    evaluate(release) >> make_first_live(release)
+    make_first_live(release)
+    evaluate(release)
 
 
 assemble_release()

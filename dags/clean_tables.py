@@ -11,7 +11,7 @@ from airflow.sdk import dag, task
 
 from dags import assets
 from dags.policies import DEFAULT_ARGS, WINDOW_PARAMS, deadline
-from dags.runs import after, nightly, publish, settings, tables, window
+from dags.runs import after, nightly, publish, refers_to, settings, tables, window
 
 
 @task
@@ -35,12 +35,18 @@ def clean(table: str, **context: Any) -> dict[str, Any]:
     doc_md=__doc__,
 )
 def clean_tables() -> None:
-    """One task per table."""
+    """One task per table, after the tables that it refers to."""
     ready = after("extract_sources")
-    for table in tables():
-        ready >> clean.override(task_id=f"clean_{table}", inlets=[assets.raw(table)], outlets=[assets.clean(table)])(
+    cleaned = {
+        table: clean.override(task_id=f"clean_{table}", inlets=[assets.raw(table)], outlets=[assets.clean(table)])(
             table
         )
+        for table in tables()
+    }
+    for table, this in cleaned.items():
+        ready >> this
+        for other in refers_to(table):
+            cleaned[other] >> this
 
 
 clean_tables()

@@ -4,15 +4,9 @@ import logging
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import (
-    DeadlineAlert,
-    DeadlineReference,
-    ExceptionRetryPolicy,
-    Param,
-    RetryAction,
-    RetryRule,
-    SyncCallback,
-)
+from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 RETRY_BY_KIND = ExceptionRetryPolicy(
     rules=[

@@ -8,6 +8,7 @@ from typing import Any
 from airflow.sdk import CronDataIntervalTimetable, task
 
 from dags.windows import Run, Window, until_of, window_of
+from data_contracts.contract import load_contract
 from data_contracts.shop import Shop, load_shop
 from mercato.settings import Settings
 
@@ -27,6 +28,12 @@ def shop() -> Shop:
 def tables() -> tuple[str, ...]:
     """The shop's tables."""
     return tuple(shop().tables)
+
+
+def refers_to(table: str) -> list[str]:
+    """The tables that must be clean before `table`, by its contract."""
+    rules = load_contract(table).table_rules
+    return sorted({rule.arguments.to.split(".")[0] for rule in rules if rule.arguments.to})
 
 
 def nightly() -> CronDataIntervalTimetable:

@@ -1,7 +1,9 @@
 """What a table promises, read from its Open Data Contract (ODCS 3.1) YAML; checks are derived, never written twice."""
 
 import difflib
+from collections.abc import Iterable
 from functools import cache, cached_property
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -52,6 +54,8 @@ class TableArguments(Part):
 
     perDays: int = 0  # noqa: N815
     """`rowCount` is per so many days of the window; shorter windows are not judged."""
+    fromRows: int = 0  # noqa: N815
+    """Runs with fewer raw rows are not judged: one bad row of three is no trend."""
     column: str = ""
     to: str = ""
     """`table.column` that `column` refers to."""
@@ -206,3 +210,13 @@ def load_contract(table: str, folder: Path = CONTRACTS) -> Contract:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         raise BadContract(f"{path.name}: {wrong}") from error
+
+
+def cleaning_order(tables: Iterable[str]) -> list[str]:
+    """The tables in an order in which each comes after those that its references point to."""
+    wanted = sorted(tables)
+    needs = {
+        table: [rule.arguments.to.split(".")[0] for rule in load_contract(table).table_rules if rule.arguments.to]
+        for table in wanted
+    }
+    return list(TopologicalSorter(needs).static_order())

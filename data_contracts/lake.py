@@ -1,6 +1,8 @@
 """The only reader of clean tables, `as_of`, and the one policy for DuckDB connections."""
 
 import hashlib
+import os
+import tempfile
 from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -26,13 +28,14 @@ _ARROW = {
 }
 
 
-def connect(*, threads: int = 1) -> Any:
-    """A new in-memory DuckDB behind Ibis: UTC, at most 1.5 GB, spilling to disk.
+def connect(*, threads: int = 1, database: str = ":memory:") -> Any:
+    """A new DuckDB behind Ibis, in memory unless `database` names a file: UTC, at most 1.5 GB, spilling to disk.
 
     One thread unless asked: with more, sums of floats change from run to run. More threads are
     for work without float aggregates, such as extract and clean.
     """
-    con = ibis.duckdb.connect(threads=threads, memory_limit=_MEMORY)
+    spill = f"{tempfile.gettempdir()}/mercato-duckdb-{os.getpid()}"
+    con = ibis.duckdb.connect(database, threads=threads, memory_limit=_MEMORY, temp_directory=spill)
     con.raw_sql("SET TimeZone = 'UTC'")
     return con
 
@@ -47,7 +50,7 @@ def arrow_schema(contract: Contract) -> pa.Schema:
     return pa.schema([pa.field(column.name, _ARROW[column.logicalType]) for column in contract.columns])
 
 
-def as_of(
+def as_of(  # noqa: PLR0913 - lake and table, then names
     lake: Lake,
     table: str,
     *,
@@ -74,7 +77,8 @@ def as_of(
     read = _read(lake, table, known_before, since)
     if not read and not _read(lake, table, known_before, None):
         raise SourceMissing(
-            f"found no partition of clean/{table} known before {known_before}; run extract_sources and clean_tables first"
+            f"found no partition of clean/{table} known before {known_before}; "
+            "run extract_sources and clean_tables first"
         )
     con = connection or _shared()
     apart = [each for each in read if _stands_alone(each, read, contract)]
@@ -109,7 +113,7 @@ def snapshot_digest(
 
 
 def verify(lake: Lake, table: str, *, layer: str = "clean") -> int:
-    """Partitions of a table whose every byte was checked against its manifest; CorruptFile for the first that differs."""
+    """Partitions of a table, every byte checked against its manifest; CorruptFile for the first that differs."""
     found = manifests(lake, layer, table)
     for each in found:
         part_path(lake, each, verify=True)
@@ -122,7 +126,7 @@ def _shop(name: str) -> Shop:
 
 
 def _read(lake: Lake, table: str, known_before: datetime, since: datetime | None) -> list[Manifest]:
-    """Manifests of the partitions that can hold a row: known before K, and (known_at >= event_time) not before since."""
+    """Manifests of partitions that can hold a row: known before K and, as known_at >= event_time, after `since`."""
     for instant in (known_before, since):
         if instant is not None and instant.tzinfo is None:
             raise NoWindow(f"found the naive time {instant}, need one with a zone")
@@ -153,7 +157,7 @@ def _stands_alone(one: Manifest, others: list[Manifest], contract: Contract) -> 
 
 def _rows(con: Any, lake: Lake, contract: Contract, read: list[Manifest]) -> Any:
     if not read:
-        return con.create_table(ibis.util.gen_name("empty"), arrow_schema(contract).empty_table(), temp=True)
+        return ibis.memtable(arrow_schema(contract).empty_table())
     return con.read_parquet([part_path(lake, each) for each in read], hive_partitioning=False)
 
 

@@ -113,10 +113,14 @@ def manifest(lake: Lake, layer: str, table: str, ds: str) -> Manifest | None:
     try:
         return Manifest.model_validate_json(lake.read_bytes(path))
     except ValidationError as error:
-        raise CorruptFile(f"{_name(layer, table, ds)}: its manifest does not parse; run {_again(layer, table, ds)}") from error
+        raise CorruptFile(
+            f"{_name(layer, table, ds)}: its manifest does not parse; run {_again(layer, table, ds)}"
+        ) from error
 
 
-def manifests(lake: Lake, layer: str, table: str, first: date | None = None, last: date | None = None) -> list[Manifest]:
+def manifests(
+    lake: Lake, layer: str, table: str, first: date | None = None, last: date | None = None
+) -> list[Manifest]:
     """The manifests of the finished partitions with first <= ds <= last, ascending."""
     days = [
         ds

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from data_contracts.contract import contract_names, load_contract
 from data_contracts.errors import BadShop, NoWindow
 
 SHOPS = Path(__file__).parent / "shops"
@@ -211,9 +212,10 @@ class Shop(Part):
         """The business days of [since, until); NoWindow unless both are local midnights in order."""
         first, last = self.business_day(since), self.business_day(until)
         if since >= until or self.day_start(first) != since or self.day_start(last) != until:
+            after = self.day_start(max(last, first + timedelta(days=1)))
             raise NoWindow(
                 f"found the window [{since}, {until}); partitions are whole business days in {self.zone}, need two "
-                f"local midnights in order, e.g. [{self.day_start(first)}, {self.day_start(max(last, first + timedelta(days=1)))})"
+                f"local midnights in order, e.g. [{self.day_start(first)}, {after})"
             )
         return list(_dates(first, last))
 
@@ -228,7 +230,9 @@ class Shop(Part):
     def reading_from(self, folder: Path) -> Self:
         """The same shop, reading the files of the same names in `folder` instead."""
         moved = {
-            name: table.model_copy(update={"source": Files(kind="files", path=str(folder / Path(table.source.path).name))})
+            name: table.model_copy(
+                update={"source": Files(kind="files", path=str(folder / Path(table.source.path).name))}
+            )
             for name, table in self.tables.items()
         }
         return self.model_copy(update={"tables": moved})
@@ -241,11 +245,29 @@ def load_shop(name: str, folder: Path = SHOPS) -> Shop:
         known = sorted(each.stem for each in folder.glob("*.yaml"))
         raise BadShop(f"found no shop {name!r}{_closest(name, known)}; known: {', '.join(known) or 'none'}")
     try:
-        return Shop.model_validate(yaml.safe_load(path.read_text()))
+        shop = Shop.model_validate(yaml.safe_load(path.read_text()))
     except yaml.YAMLError as error:
         raise BadShop(f"{path.name} is not YAML: {error}") from error
     except ValidationError as error:
         raise BadShop(f"{path.name}: " + "; ".join(_explain(each) for each in error.errors())) from error
+    wrong = [each for table, spec in shop.tables.items() for each in _off_contract(table, spec)]
+    if wrong:
+        raise BadShop(f"{path.name}: {'; '.join(wrong)}")
+    return shop
+
+
+def _off_contract(table: str, spec: Table) -> Iterator[str]:
+    """What a table's mapping has that its contract has not, and the other way round."""
+    if table not in contract_names():
+        yield f"tables.{table}: found no contract of this name{_closest(table, contract_names())}"
+        return
+    columns = {column.name: column for column in load_contract(table).columns}
+    for name in spec.mapping:
+        if name not in columns:
+            yield f"tables.{table}.mapping.{name}: the contract has no such column{_closest(name, columns)}"
+    for name, column in columns.items():
+        if column.required and name not in spec.mapping and name not in {"event_time", "known_at"}:
+            yield f"tables.{table}.mapping lacks {name!r}, which the contract requires"
 
 
 def _dates(first: date, last: date) -> Iterator[date]:

@@ -76,7 +76,7 @@ class CustomerFeatures:
             first_at=_values(row, "first_at", np.int64),
             last_at=_values(row, "last_at", np.int64),
             interval_days=_values(row, "interval_days", np.float32),
-            categories=[str(c) for c in (row.get("categories") if row.get("categories") is not None else ())],
+            categories=[str(c) for c in _values(row, "categories", np.object_)],
             category_affinity=_values(row, "category_affinity", np.float32),
             category_n=_values(row, "category_n", np.float32),
             category_last_at=_values(row, "category_last_at", np.int64),
@@ -93,7 +93,16 @@ class CustomerFeatures:
 
     def _check(self) -> None:
         """Refuses arrays of unequal length."""
-        history = ("n_purchases", "n_30d", "n_60d", "decayed_90d", "decayed_30d", "first_at", "last_at", "interval_days")
+        history = (
+            "n_purchases",
+            "n_30d",
+            "n_60d",
+            "decayed_90d",
+            "decayed_30d",
+            "first_at",
+            "last_at",
+            "interval_days",
+        )
         category = ("category_affinity", "category_n", "category_last_at")
         for key, names in (("product_ids", history), ("categories", category)):
             needed = len(getattr(self, key))

@@ -2,9 +2,8 @@
 
 `get_online_features` of one household (23 features, arrays of about 350) takes 0.8 ms, the store's own
 `online_read`, which it ends in, 0.3 ms: the rest resolves views in the registry and copies arrays. So the
-reader calls `online_read` of Feast's store with Feast's entity key. That also takes the registry and its
-lifecycle off the path of a request: a view whose materialisation was killed, and whose next one then
-fails, is left GENERATED, which `get_online_features` refuses although the rows are there.
+reader calls `online_read` of Feast's store with Feast's entity key. That also takes the registry, and
+the lifecycle states in it that make Feast refuse to serve, off the path of a request.
 """
 
 import importlib

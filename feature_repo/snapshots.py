@@ -8,6 +8,7 @@ them: counts and money are integers, and decayed counts are sums of integer micr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
@@ -131,13 +132,8 @@ def customer_history(transactions: ir.Table, at: datetime) -> ir.Table:
     `interval_days` is the mean time between purchases, 0 where a product was bought once.
     """
     g = _per_product(transactions, at)
-    arrays = {
-        "product_ids": g.product_id,
-        **{c: g[c] for c in HISTORY_COLUMNS if c not in ("snapshot_at", "product_ids")},
-    }
-    rows = g.group_by("customer_key").agg(
-        **{name: column.collect(order_by=g.product_id) for name, column in arrays.items()}
-    )
+    fields = {name: g[name] for name in HISTORY_COLUMNS if name not in ("snapshot_at", "product_ids")}
+    rows = _collected(g, {"product_ids": g.product_id, **fields}, g.product_id)
     return _finish(rows.mutate(snapshot_at=ibis.literal(epoch(at), "int64")), HISTORY_COLUMNS, "customer_key", at)
 
 
@@ -158,14 +154,25 @@ def customer_profile(transactions: ir.Table, products: ir.Table, at: datetime) -
         micro=p.micro.sum(), category_n=p.count(), category_last_at=p.bought_at.max()
     )
     affinity = (per_category.micro / float(MICRO)).cast("float32")
-    arrays = per_category.group_by("customer_key").agg(
-        categories=per_category.category.collect(order_by=per_category.category),
-        category_affinity=affinity.collect(order_by=per_category.category),
-        category_n=per_category.category_n.collect(order_by=per_category.category),
-        category_last_at=per_category.category_last_at.collect(order_by=per_category.category),
-    )
+    c = per_category.mutate(category_affinity=affinity)
+    names = ("category_affinity", "category_n", "category_last_at")
+    arrays = _collected(c, {"categories": c.category, **{name: c[name] for name in names}}, c.category)
     joined = rfm.inner_join(arrays, "customer_key")
     return _finish(joined, PROFILE_COLUMNS, "customer_key", at)
+
+
+def _collected(table: ir.Table, fields: dict[str, Any], order: Any) -> ir.Table:
+    """One row per customer_key with one array per field, all in the same order.
+
+    The fields are collected once, as structs: an ordered collect per field sorts each group once per field.
+    """
+    rows = table.group_by("customer_key").agg(record=ibis.struct(fields).collect(order_by=order))
+    return rows.select("customer_key", **{name: rows.record.map(_field(name)) for name in fields})
+
+
+def _field(name: str) -> Callable[[Any], Any]:
+    """Takes one field out of a struct."""
+    return lambda record: record[name]
 
 
 def _rfm(transactions: ir.Table, moment: int) -> ir.Table:
@@ -223,9 +230,7 @@ def _sales(transactions: ir.Table, at: datetime) -> ir.Table:
     p = _purchases(transactions, at)
     p = p.mutate(micro=_micro(p.age, 14.0))
     windows = {f"n_{d}d": (p.age <= d * DAY).cast("int64").sum() for d in (7, 28, 91, 364)}
-    popular = p.group_by("product_id").agg(
-        **windows, micro=p.micro.sum(), first_sold_at=p.bought_at.min()
-    )
+    popular = p.group_by("product_id").agg(**windows, micro=p.micro.sum(), first_sold_at=p.bought_at.min())
     c = _per_product(transactions, at)
     repeat = c.group_by("product_id").agg(
         n_households=c.count(),
@@ -236,9 +241,12 @@ def _sales(transactions: ir.Table, at: datetime) -> ir.Table:
     t = transactions.mutate(age=moment - _epoch(transactions.event_time))
     recent, month = t.age <= 91 * DAY, t.age <= 28 * DAY
     money = t.group_by("product_id").agg(
-        paid=t.sales_minor.sum(), units=t.quantity.sum(),
-        paid_91=t.sales_minor.sum(where=recent), units_91=t.quantity.sum(where=recent),
-        paid_28=t.sales_minor.sum(where=month), off_28=t.retail_discount_minor.sum(where=month),
+        paid=t.sales_minor.sum(),
+        units=t.quantity.sum(),
+        paid_91=t.sales_minor.sum(where=recent),
+        units_91=t.quantity.sum(where=recent),
+        paid_28=t.sales_minor.sum(where=month),
+        off_28=t.retail_discount_minor.sum(where=month),
     )
     out = popular.inner_join(repeat, "product_id").inner_join(money, "product_id")
     use_recent = out.units_91.fill_null(0) > 0
@@ -258,8 +266,8 @@ def _promotion(promotions: ir.Table) -> ir.Table:
     """One row per product on display or in the mailer in the last week begun: shares of that week's stores."""
     week = promotions.filter(promotions.event_time == promotions.event_time.max().as_scalar())
     stores = week.store_id.nunique().as_scalar()
-    shown = (week.display_location.fill_null("0") != "0")
-    mailed = (week.mailer_location.fill_null("0") != "0")
+    shown = week.display_location.fill_null("0") != "0"
+    mailed = week.mailer_location.fill_null("0") != "0"
     g = week.group_by("product_id").agg(
         on_display=week.store_id.nunique(where=shown), in_mailer=week.store_id.nunique(where=mailed)
     )

@@ -143,7 +143,7 @@ def check_columns(found: pa.Schema, view: View, *, where: str) -> None:
         elif not _same(found.field(position).type, field.type):
             wrong.append(f"{field.name} is {found.field(position).type} (need {field.type})")
     if wrong:
-        raise SnapshotMismatch(f"{where}: {'; '.join(wrong)}. Write the snapshot again with materialize_features")
+        raise SnapshotMismatch(f"{where}: {'; '.join(wrong)}. To write it again, run materialize_features")
 
 
 def _same(found: pa.DataType, needed: pa.DataType) -> bool:
@@ -168,21 +168,13 @@ def check_files(lake: Lake, view: View) -> list[Snapshot]:
 
     Raises:
         NoSnapshot: there is none yet.
+        CorruptFile: a file was cut short.
         SnapshotMismatch: names the day and the columns.
     """
-    snapshots = written(lake, view.name)
-    if not snapshots:
+    found = partitions.manifests(lake, LAYER, view.name)
+    if not found:
         raise NoSnapshot(f"found no snapshot of {view.name} for {lake.shop}: run materialize_features")
-    for snapshot in snapshots:
-        check_columns(_footer(lake, snapshot.path), view, where=f"{view.name} at {snapshot.at.isoformat()}")
-    return snapshots
-
-
-def _footer(lake: Lake, path: str) -> pa.Schema:
-    try:
-        with lake.fs.open(path, "rb") as handle:
-            return pq.read_schema(handle)
-    except pa.ArrowInvalid as error:
-        raise SnapshotMismatch(
-            f"cannot read the snapshot {path}: {error}; write it again with materialize_features"
-        ) from error
+    for each in found:
+        at = _snapshot(lake, each).at.isoformat()
+        check_columns(pq.read_schema(partitions.part_path(lake, each)), view, where=f"{view.name} at {at}")
+    return written(lake, view.name)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import psutil
 
@@ -55,6 +55,11 @@ class Guardian:
         )
         self._lock = threading.Lock()
 
+    @property
+    def pid(self) -> int:
+        """The guardian's own process."""
+        return self._process.pid
+
     def start(self, service: Service) -> int:
         """The pid of a service started with its output in `service.log`."""
         service.log.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +71,7 @@ class Guardian:
         self._ask({"stop": name})
 
     def ended(self) -> dict[str, int]:
-        """name -> exit code of the services that ended by themselves."""
+        """Exit codes of the services that ended by themselves, by name."""
         return {name: int(code) for name, code in self._ask({"ended": True}).items()}
 
     def close(self) -> None:
@@ -77,7 +82,7 @@ class Guardian:
         if self._process.stdout:
             self._process.stdout.close()
 
-    def __enter__(self) -> "Guardian":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,9 +91,9 @@ class Guardian:
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
             sending, answers = self._process.stdin, self._process.stdout
+            assert sending is not None  # noqa: S101 - both are pipes
+            assert answers is not None  # noqa: S101
             try:
-                if sending is None or answers is None:
-                    raise BrokenPipeError
                 sending.write(json.dumps(request) + "\n")
                 sending.flush()
                 line = answers.readline()
@@ -157,7 +162,8 @@ def guard(requests: IO[str], answers: IO[str]) -> None:
     """Serve the parent until its pipe closes, then end every descendant."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, signal.SIG_IGN)  # only the parent's end ends us, so that nobody is left behind
+        # Only the parent's end ends us. A handler, not SIG_IGN: services would inherit the latter.
+        signal.signal(sign, lambda *_: None)
     services: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for line in requests:

@@ -36,7 +36,9 @@ def _finite(values: Sequence[float] | Floats) -> Floats:
     if array.size == 0:
         raise ValueError("found no household, needed at least one")
     if not np.isfinite(array).all():
-        raise ValueError(f"found {int((~np.isfinite(array)).sum())} scores that are not finite; leave those households out")
+        raise ValueError(
+            f"found {int((~np.isfinite(array)).sum())} scores that are not finite; leave those households out"
+        )
     return array
 
 
@@ -97,6 +99,9 @@ def clustered_gain(
 
     Args:
         gains: per origin, customer_key -> challenger - rival.
+        level: coverage, in (0, 1).
+        resamples: bootstrap draws.
+        seed: of the draws.
     """
     keys = sorted(set().union(*gains))
     if not keys:

@@ -26,7 +26,7 @@ def views() -> list[dict[str, Any]]:
     return [{"name": name, "href": href, "destination": "nav"} for name, href in named.items() if href]
 
 
-class MercatoPlugin(AirflowPlugin):  # type: ignore[misc]
+class MercatoPlugin(AirflowPlugin):
     """Registers the links."""
 
     name = "mercato"

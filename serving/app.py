@@ -1,14 +1,10 @@
 """The HTTP interface, version 1: routes, verbs, errors, OpenAPI. Endpoints validate, call, answer."""
 
 import asyncio
-import contextvars
 import importlib
-import importlib.util
 import sqlite3
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import structlog
 from fastapi import FastAPI, Path, Query, Request, Response
@@ -20,7 +16,7 @@ from starlette.exceptions import HTTPException
 from mercato.errors import StoreUnavailable
 from serving import answers, metrics
 from serving.door import OWN, error_body, unexpected
-from serving.errors import ApiError, EventLogDown, NoRelease, Overloaded, RuleBroken, Unparsable
+from serving.errors import ApiError, EventLogDown, NoRelease, RuleBroken, Unparsable
 from serving.gateway import Gateway
 from serving.ingest import describe
 from serving.schemas import (
@@ -37,10 +33,6 @@ from serving.schemas import (
 )
 
 log = structlog.get_logger()
-THREADS = 2
-"""Ranking is numpy and LightGBM, which let go of the interpreter only in part: more threads wait, they do not help."""
-WAITING = 256
-"""Requests that may wait for a thread; more are told to come back."""
 EVENT_SECONDS = 10.0
 """Time that the event log gets before a client is told to send the batch again."""
 
@@ -51,38 +43,12 @@ _WHAT = {
     422: "a bound or rule is broken",
     503: "not now: see Retry-After",
 }
-T = TypeVar("T")
 ProductId = Annotated[str, Path(min_length=1, max_length=128)]
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error answers of a route, for the OpenAPI document."""
     return {status: {"model": ErrorAnswer, "description": _WHAT[status]} for status in statuses}
-
-
-class Work:
-    """The threads that ranking runs in, so that the event loop stays free."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="rank")
-        self._waiting = 0
-
-    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """The function's result, computed in a thread with this request's log context."""
-        if self._waiting >= WAITING:
-            raise Overloaded(
-                f"{self._waiting} requests already wait, this process takes {WAITING}", "slow down, or add workers"
-            )
-        self._waiting += 1
-        try:
-            call = partial(contextvars.copy_context().run, function, *arguments)
-            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
-        finally:
-            self._waiting -= 1
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def create_app(gateway: Callable[[], Gateway]) -> FastAPI:
@@ -95,41 +61,42 @@ def create_app(gateway: Callable[[], Gateway]) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.gateway, app.state.work = gateway, Work()
-    _ranked_routes(app, gateway, app.state.work)
-    _other_routes(app, gateway, app.state.work)
+    app.state.gateway = gateway
+    _ranked_routes(app, gateway)
+    _other_routes(app, gateway)
     _health_routes(app, gateway)
     _error_handlers(app)
-    if importlib.util.find_spec("serving.page.api") is not None:
-        app.include_router(importlib.import_module("serving.page.api").router)
+    router = getattr(importlib.import_module("serving.page"), "router", None)
+    if router is not None:
+        app.include_router(router)
     return app
 
 
-def _ranked_routes(app: FastAPI, gateway: Callable[[], Gateway], work: Work) -> None:
+def _ranked_routes(app: FastAPI, gateway: Callable[[], Gateway]) -> None:
     @app.post("/v1/recommend", response_model=Ranked, responses=errors(400, 413, 422, 503))
     async def recommend(body: RecommendRequest, request: Request) -> Response:
         """Products for a customer, a basket or a page; an unknown customer gets what is popular."""
-        return _ranked(request, await work.run(answers.recommend, gateway(), body, request.state.request_id))
+        return _ranked(request, await answers.recommend(gateway(), body, request.state.request_id))
 
     @app.post("/v1/search", response_model=SearchAnswer, responses=errors(400, 413, 422, 503))
     async def search(body: SearchRequest, request: Request) -> Response:
         """Products that match a query by word and by meaning, then filtered."""
-        return _ranked(request, await work.run(answers.search, gateway(), body, request.state.request_id))
+        return _ranked(request, answers.search(gateway(), body, request.state.request_id))
 
     @app.get("/v1/products/{product_id}/similar", response_model=Ranked, responses=errors(404, 422, 503))
     async def similar(product_id: ProductId, request: Request, n: N = 10) -> Response:
         """The products most like one product."""
-        return _ranked(request, await work.run(answers.similar, gateway(), product_id, n, request.state.request_id))
+        return _ranked(request, answers.similar(gateway(), product_id, n, request.state.request_id))
 
     @app.get("/v1/trending", response_model=Ranked, responses=errors(404, 422, 503))
     async def trending(
         request: Request, category: Annotated[str | None, Query(min_length=1, max_length=128)] = None, n: N = 10
     ) -> Response:
         """What sells now, in one category or spread over all."""
-        return _ranked(request, await work.run(answers.trending, gateway(), category, n, request.state.request_id))
+        return _ranked(request, answers.trending(gateway(), category, n, request.state.request_id))
 
 
-def _other_routes(app: FastAPI, gateway: Callable[[], Gateway], work: Work) -> None:
+def _other_routes(app: FastAPI, gateway: Callable[[], Gateway]) -> None:
     @app.get("/v1/products/{product_id}", response_model=Product, responses=errors(404, 422, 503))
     async def product(product_id: ProductId, request: Request) -> Response:
         """One product."""
@@ -144,7 +111,7 @@ def _other_routes(app: FastAPI, gateway: Callable[[], Gateway], work: Work) -> N
     async def events(body: EventBatch, request: Request) -> Response:
         """Take events; what is counted as accepted is on the disk. Send a batch again after any failure."""
         try:
-            pending, rejected = await work.run(gateway().ingest.take, body.events)
+            pending, rejected = await asyncio.to_thread(gateway().ingest.take, body.events)
             done = None
             if pending is not None:
                 done = await asyncio.wait_for(asyncio.wrap_future(pending), EVENT_SECONDS)
@@ -211,8 +178,7 @@ def _error_handlers(app: FastAPI) -> None:
         found = error.errors()
         if any(each["type"] == "json_invalid" for each in found):
             return refused(request, _unparsable())
-        rules = "; ".join(describe(each) for each in found[:3])
-        return refused(request, RuleBroken(rules, "change what is named; /v1/openapi.json lists every bound"))
+        return refused(request, broken_rules(found))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
@@ -226,6 +192,12 @@ def _error_handlers(app: FastAPI) -> None:
         log.error("request.failed", exc_info=error)
         metrics.UNEXPECTED.labels(request.scope["route"].path).inc()
         return refused(request, unexpected())
+
+
+def broken_rules(found: Sequence[Any]) -> RuleBroken:
+    """The first broken rules of a request, in words."""
+    rules = "; ".join(describe(each) for each in found[:3])
+    return RuleBroken(rules, "change what is named; /v1/openapi.json lists every bound")
 
 
 def _unparsable() -> Unparsable:

@@ -11,11 +11,22 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import metrics
-from serving.errors import ApiError, BodyTooLarge, NoRelease, RuleBroken, Unexpected, UnknownRoute, WrongMethod
+from serving.errors import (
+    ApiError,
+    BodyTooLarge,
+    NoRelease,
+    Overloaded,
+    RuleBroken,
+    Unexpected,
+    UnknownRoute,
+    WrongMethod,
+)
 
 log = structlog.get_logger()
 MAX_BODY: Final = 1_000_000
 """Bytes of a request's body."""
+INSIDE: Final = 256
+"""Requests at once in one process; more are told to come back, while the others are still answered in time."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 _QUIET: Final = frozenset({"/livez", "/healthz", "/readyz", "/metrics"})
 _NATIVE: Final = frozenset({"/recommend", "/search"})
@@ -28,13 +39,23 @@ class Door:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self._inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        await _Visit(scope, send).pass_through(self.app, receive)
+        visit = _Visit(scope, send)
+        if self._inside >= INSIDE and scope["path"] not in _QUIET:
+            visit.replace = Overloaded(
+                f"{self._inside} requests are being answered, this process takes {INSIDE}", "slow down, or add workers"
+            )
+        self._inside += 1
+        try:
+            await visit.pass_through(self.app, receive)
+        finally:
+            self._inside -= 1
 
 
 class _Visit:
@@ -59,7 +80,7 @@ class _Visit:
             try:
                 if self._announced() > MAX_BODY:
                     self.replace = _too_large(f"{self._announced()} bytes")
-                else:
+                if self.replace is None:
                     await app(self.scope, self._counted(receive), self._out)
                 if self.replace is not None:
                     await self._refuse(self.replace)
@@ -103,6 +124,7 @@ class _Visit:
         if self.status:
             return
         self.status = error.status
+        self.state["served"] = {"code": error.code}
         body = json.dumps(error_body(error, self.request_id)).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         headers.append((b"x-request-id", self.request_id.encode()))

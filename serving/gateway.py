@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from data_contracts.artefact_store import ArtefactStore
 from mercato import identity, paths
@@ -14,9 +15,11 @@ from mercato.stores.events import EventLog, event_log
 from mercato.stores.routing import routing_store
 from serving.impressions import ImpressionLog
 from serving.ingest import Ingest
-from serving.loading import LiveRelease, load_release
 from serving.online import Customers, Reader
 from serving.router import Router
+
+if TYPE_CHECKING:
+    from serving.loading import LiveRelease
 
 
 class PerThread:
@@ -58,21 +61,21 @@ class Gateway:
             reader: the online store; default: the one that `MERCATO_ONLINE_URL` names.
         """
         now = clock(settings)
-        load = partial(_load, ArtefactStore(paths.lake(settings)), now)
+        router = Router(routing_store(settings), settings.shop, partial(_load, settings))
+        # First of all: a release is tried in a process of its own while this one imports the rest.
+        router.start()
         log = event_log(settings)
         people = PerThread(settings)
-        gateway = cls(
+        return cls(
             settings=settings,
             now=now,
-            router=Router(routing_store(settings), settings.shop, load),
+            router=router,
             customers=Customers(reader or _online_reader(settings)),
             identity=people,
             log=log,
             ingest=Ingest(log, people, settings.shop, now),
             impressions=ImpressionLog(settings.sqlite("impressions")),
         )
-        gateway.router.start()
-        return gateway
 
     def close(self) -> None:
         """Stop following, write what waits."""
@@ -84,8 +87,10 @@ class Gateway:
             self.customers.close()
 
 
-def _load(store: ArtefactStore, now: Clock, release_id: str) -> LiveRelease:
-    return load_release(store, release_id, as_of=now())
+def _load(settings: Settings, release_id: str) -> "LiveRelease":
+    from serving.loading import load_release
+
+    return load_release(ArtefactStore(paths.lake(settings)), release_id, as_of=clock(settings)())
 
 
 def _online_reader(settings: Settings) -> Reader:

@@ -7,22 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
-
 from data_contracts.artefact_store import ArtefactStore
 from data_contracts.errors import ArtefactRefused
 from data_contracts.release import Manifest
-from serving.runtime import artefacts as runtime
 from serving.runtime.artefacts import Artefacts
 from serving.runtime.catalogue import Catalogue
-from serving.runtime.encoder import Encoder
 from serving.runtime.pipeline import Request, rank
-from serving.runtime.search import KeywordIndex, SearchEngine, Shelf
+from serving.runtime.search import SearchEngine
+from serving.trial import parse
 
 PARSE_SECONDS = 60.0
 """Time that a child process gets to parse a release before it is refused."""
 WARM_QUERIES = ("milk", "frozen pizza", "bread")
-_COULD_NOT_PARSE = 65
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,40 +54,14 @@ def load_release(
     manifest = store.release(release_id)
     paths = store.fetch(manifest)
     parse_in_child(paths, limit=limit)
-    artefacts, search = parse(paths)
-    live = LiveRelease(release_id, manifest, artefacts, search)
+    live = LiveRelease(release_id, manifest, *parse(paths))
     _warm(live, as_of)
     return live
 
 
-def parse(paths: dict[str, Path]) -> tuple[Artefacts, SearchEngine]:
-    """The two halves of a release from verified files."""
-    import faiss
-
-    missing = {"product_features", "keyword_index", "faiss_index", "encoder", "tokenizer"} - paths.keys()
-    if missing:
-        raise ArtefactRefused(f"found a release without {', '.join(sorted(missing))}; assemble it again")
-    artefacts = runtime.load(paths)
-    keyword = KeywordIndex.load(paths["keyword_index"])
-    encoder = Encoder.load(paths["encoder"], paths["tokenizer"])
-    vectors = faiss.read_index(str(paths["faiss_index"]))
-    return artefacts, SearchEngine(keyword, vectors, encoder, shelf_of(artefacts.catalogue))
-
-
-def shelf_of(catalogue: Catalogue) -> Shelf:
-    """What search reads of the catalogue, in its row order."""
-    return Shelf(
-        product_ids=catalogue.product_ids,
-        category=np.asarray(catalogue.text["category"], dtype=np.str_),
-        brand=np.asarray(catalogue.text["brand"], dtype=np.str_),
-        price_minor=np.asarray(catalogue.stats["price_minor"], dtype=np.int64),
-        popularity=np.asarray(catalogue.stats["decayed_14d"], dtype=np.float32),
-    )
-
-
 def parse_in_child(paths: dict[str, Path], *, limit: float) -> None:
     """Parse in a process of its own first: a file that crashes or hangs a native parser must not take us with it."""
-    command = [sys.executable, "-m", "serving.loading", *(f"{name}={path}" for name, path in sorted(paths.items()))]
+    command = [sys.executable, "-m", "serving.trial", *(f"{name}={path}" for name, path in sorted(paths.items()))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     environment.pop("PROMETHEUS_MULTIPROC_DIR", None)
     try:
@@ -116,16 +86,3 @@ def _warm(live: LiveRelease, as_of: datetime) -> None:
     for query in WARM_QUERIES:
         live.search.search(query, n=10)
     live.search.similar(0, n=10)
-
-
-def _main(arguments: list[str]) -> int:
-    try:
-        parse({name: Path(path) for name, _, path in (each.partition("=") for each in arguments)})
-    except ArtefactRefused as error:
-        print(error, file=sys.stderr)  # noqa: T201 - read by the parent
-        return _COULD_NOT_PARSE
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))

@@ -1,11 +1,10 @@
 """The customer of a request: one online read under a deadline, the last known features when it fails."""
 
-import threading
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TookTooLong
 from typing import Any, Protocol
 
 import structlog
@@ -29,26 +28,24 @@ class Reader(Protocol):
 
 
 class Customers:
-    """Reads customers; safe to call from several threads."""
+    """Reads customers, on behalf of one event loop."""
 
     def __init__(self, reader: Reader, *, deadline: float = DEADLINE_SECONDS, threads: int = 4) -> None:
         self._reader = reader
         self._deadline = deadline
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="online")
         self._last: OrderedDict[str, CustomerFeatures | None] = OrderedDict()
-        self._lock = threading.Lock()
         self._failures = 0
         self._closed_until = 0.0
 
-    def read(self, customer_key: str) -> tuple[CustomerFeatures | None, bool]:
+    async def read(self, customer_key: str) -> tuple[CustomerFeatures | None, bool]:
         """The customer (None: cold start), and whether the online store answered in time."""
         if time.monotonic() < self._closed_until:
             return self._last.get(customer_key), False
-        pending = self._pool.submit(self._read, customer_key)
+        pending = asyncio.get_running_loop().run_in_executor(self._pool, self._read, customer_key)
         try:
-            found = pending.result(self._deadline)
-        except TookTooLong:
-            pending.cancel()
+            found = await asyncio.wait_for(pending, self._deadline)
+        except TimeoutError:
             self._failed(f"no answer within {self._deadline * 1000:g} ms")
         except Exception as error:  # noqa: BLE001 - whatever the store raises, the shopper gets an answer
             self._failed(str(error))
@@ -73,8 +70,7 @@ class Customers:
         log.warning("online.failed", reason=reason, failures=self._failures, resting=self._failures >= BREAK_AFTER)
 
     def _remember(self, customer_key: str, customer: CustomerFeatures | None) -> None:
-        with self._lock:
-            self._last[customer_key] = customer
-            self._last.move_to_end(customer_key)
-            while len(self._last) > REMEMBERED:
-                self._last.popitem(last=False)
+        self._last[customer_key] = customer
+        self._last.move_to_end(customer_key)
+        if len(self._last) > REMEMBERED:
+            self._last.popitem(last=False)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -12,7 +13,9 @@ from mercato.errors import MercatoError
 from mercato.stores.routing import TOTAL_WEIGHT, RoutingDocument, RoutingStore
 from serving import metrics
 from serving.errors import NoRelease
-from serving.loading import LiveRelease
+
+if TYPE_CHECKING:
+    from serving.loading import LiveRelease
 
 log = structlog.get_logger()
 POLL_SECONDS = 1.0
@@ -25,16 +28,16 @@ class Routing:
     """One generation with all its releases loaded; replaced whole, never changed."""
 
     document: RoutingDocument
-    releases: dict[str, LiveRelease]
+    releases: dict[str, "LiveRelease"]
     champion: str
 
     @classmethod
-    def of(cls, document: RoutingDocument, releases: dict[str, LiveRelease]) -> "Routing":
+    def of(cls, document: RoutingDocument, releases: dict[str, "LiveRelease"]) -> "Routing":
         """The champion is the release with the greatest weight."""
         champion = max(document.weights, key=lambda name: (document.weights[name], name))
         return cls(document, releases, champion)
 
-    def choose(self, unit: str) -> tuple[LiveRelease, str]:
+    def choose(self, unit: str) -> tuple["LiveRelease", str]:
         """The release that answers `unit`, and its arm: `champion` or `candidate`.
 
         Candidates take the first buckets, so raising their weight never moves a unit back.
@@ -60,9 +63,9 @@ class Router:
 
     store: RoutingStore
     shop: str
-    load: Callable[[str], LiveRelease]
+    load: Callable[[str], "LiveRelease"]
     _current: Routing | None = None
-    _known: dict[str, LiveRelease] = field(default_factory=dict)
+    _known: dict[str, "LiveRelease"] = field(default_factory=dict)
     _refused: int = 0
     """A generation that could not be loaded; left alone until `_retry_at`, while newer ones are taken at once."""
     _retry_at: float = 0.0

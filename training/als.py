@@ -21,9 +21,9 @@ class ALSConfig(BaseModel, frozen=True, extra="forbid"):
     """Factors per product."""
     epochs: PositiveInt = 10
     """Alternations."""
-    reg: PositiveFloat = 20.0
+    reg: PositiveFloat = 10.0
     """Ridge on factors."""
-    alpha: PositiveFloat = 10.0
+    alpha: PositiveFloat = 2.0
     """Confidence per unit of purchase weight, over 1."""
     min_households: PositiveInt = 5
     """Products bought by fewer households have no factor."""
@@ -35,7 +35,9 @@ def fit(config: ALSConfig, purchases: pd.DataFrame, until: datetime) -> ALSModel
     """Item factors from purchases before `until`; the same bytes each time (one thread, fixed seed).
 
     Args:
+        config: settings.
         purchases: columns of training.purchases.COLUMNS.
+        until: end of the data, exclusive.
 
     Raises:
         NotEnoughData: no product was bought by min_households households before `until`.

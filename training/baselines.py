@@ -17,12 +17,12 @@ Scores = NDArray[np.float64]
 Baseline = Callable[[CustomerFeatures, Artefacts, Rows], Scores]
 """Customer, artefacts and the catalogue rows of the customer's history (-1 unknown) -> (p,) score per catalogue row."""
 
-POPULARITY_WEIGHT: Final = 0.3
+POPULARITY_WEIGHT: Final = 1.0
 """Decayed purchases that the most popular product of the shop is worth in decay + popularity."""
 _TIE: Final = 1e-6
 
 
-def popularity(customer: CustomerFeatures, artefacts: Artefacts, history: Rows) -> Scores:
+def popularity(customer: CustomerFeatures, artefacts: Artefacts, history: Rows) -> Scores:  # noqa: ARG001 - a Baseline
     """Baskets of the last 28 days, in [0, 1]."""
     recent = artefacts.catalogue.stats["n_28d"].astype(np.float64)
     return recent / max(float(recent.max(initial=0.0)), 1.0)

@@ -51,14 +51,21 @@ def truth_of(purchases: pd.DataFrame, since: datetime, until: datetime) -> dict[
 
 def customers_of(history: pd.DataFrame, profile: pd.DataFrame) -> dict[str, CustomerFeatures]:
     """customer_key -> features, from both snapshots (or from one Feast frame given twice)."""
-    keys = history["customer_key"].astype(str)
-    rows = profile.set_index(profile["customer_key"].astype(str)).to_dict("index")
+    profiles = {str(row["customer_key"]): row for row in _records(profile)}
     found: dict[str, CustomerFeatures] = {}
-    for key, row in zip(keys, history.to_dict("records"), strict=True):
-        customer = CustomerFeatures.from_row({**rows.get(key, {}), **row})
+    for row in _records(history):
+        key = str(row["customer_key"])
+        customer = CustomerFeatures.from_row({**profiles.get(key, {}), **row})
         if customer is not None:
             found[key] = customer
     return dict(sorted(found.items()))
+
+
+def _records(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """One mapping per row."""
+    columns = [str(c) for c in frame.columns]
+    for values in frame.itertuples(index=False, name=None):
+        yield dict(zip(columns, values, strict=True))
 
 
 def check_fit(artefacts: Artefacts, since: datetime) -> None:
@@ -87,6 +94,8 @@ def build(
         artefacts: catalogue and retrieval models with fit_until <= since.
         customers: features as of `since`.
         purchases: at least the rows of the window.
+        since: start of the label window, and the time of the features.
+        until: its end, exclusive.
 
     Raises:
         FittedPastLabel: an artefact has seen the labels.

@@ -24,7 +24,7 @@ class EASEConfig(BaseModel, frozen=True, extra="forbid"):
     """Ridge on the diagonal of the Gram matrix."""
     items: PositiveInt = 6000
     """Products in the model: those that most households bought."""
-    neighbours: PositiveInt = 120
+    neighbours: PositiveInt = 100
     """Weights kept per product, the largest in absolute value."""
     min_households: PositiveInt = 5
     """Products bought by fewer households are out."""

@@ -5,7 +5,7 @@ Intervals and verdicts belong to monitoring.statistics: this module only returns
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from feature_repo.customer import CustomerFeatures
 from serving.runtime.artefacts import Artefacts
+from serving.runtime.models import MODELS
 from serving.runtime.pipeline import Goal, Request, rank
 from training.baselines import BASELINES
 from training.errors import NotEnoughData
@@ -33,7 +34,6 @@ def evaluate(
     customers: Mapping[str, CustomerFeatures],
     truth: Mapping[str, Sequence[str]],
     as_of: datetime,
-    goals: Sequence[Goal] = GOALS,
     baselines: Sequence[str] = tuple(BASELINES),
 ) -> pd.DataFrame:
     """Metrics of each method for each household seen before and in the truth window.
@@ -44,6 +44,7 @@ def evaluate(
         truth: customer_key -> products bought in the window that starts at `as_of`; for `novel` those
             never bought before count, and households without any are left out.
         as_of: origin, zone-aware.
+        baselines: names in BASELINES; retrieval models that the artefacts lack are skipped.
 
     Returns:
         Columns goal, customer_key, n_baskets, method (SERVED or a baseline), METRICS; in that order of rows.
@@ -54,46 +55,44 @@ def evaluate(
     both = [key for key in customers if truth.get(key)]
     if not both:
         raise NotEnoughData("found no household with both features and purchases in the window, needed at least one")
-    names = [b for b in baselines if b not in ("als", "ease", "user_knn") or b in artefacts.models]
+    names = [b for b in baselines if b not in MODELS or b in artefacts.models]
     rows: list[tuple[Any, ...]] = []
     for key in both:
-        rows.extend(_household(key, customers[key], truth[key], artefacts, as_of, goals, names))
+        methods = _served(customers[key], artefacts, as_of, names)
+        relevant = _relevant(customers[key], truth[key], artefacts)
+        for goal, method, served in methods:
+            if relevant[goal].size:
+                measured = all_metrics(served, relevant[goal], K)
+                rows.append((goal, key, customers[key].n_baskets, method, *measured))
     frame = pd.DataFrame(rows, columns=["goal", "customer_key", "n_baskets", "method", *METRICS])
     return frame.sort_values(["goal", "customer_key", "method"], kind="stable", ignore_index=True)
 
 
-def _household(
-    key: str,
-    customer: CustomerFeatures,
-    bought: Sequence[str],
-    artefacts: Artefacts,
-    as_of: datetime,
-    goals: Sequence[Goal],
-    baselines: Sequence[str],
-) -> list[tuple[Any, ...]]:
-    """One row per goal and method of one household."""
+def _served(
+    customer: CustomerFeatures, artefacts: Artefacts, as_of: datetime, baselines: Sequence[str]
+) -> Iterator[tuple[Goal, str, Rows]]:
+    """Goal, method and the catalogue rows it shows, best first: rank() itself, then the baselines."""
     catalogue = artefacts.catalogue
     history = catalogue.rows_of(customer.product_ids)
-    known = history[history >= 0]
-    relevant = {"all": _ids(bought, catalogue.index)}
-    relevant["novel"] = np.setdiff1d(relevant["all"], known)
-    wanted = [g for g in goals if relevant[g].size]
-    rows: list[tuple[Any, ...]] = []
-    for goal in wanted:
+    for goal in GOALS:
         stages = rank(Request(n=K, goal=goal), customer, catalogue, artefacts, as_of)
-        served = np.asarray([r.row for r in stages.results], np.int64)
-        rows.append((goal, key, customer.n_baskets, SERVED, *all_metrics(served, relevant[goal], K)))
-    for name in baselines if wanted else ():
+        yield goal, SERVED, np.asarray([r.row for r in stages.results], np.int64)
+    for name in baselines:
         scores = BASELINES[name](customer, artefacts, history)
-        for goal in wanted:
-            if goal == "novel":
-                scores[known] = -np.inf
-            rows.append((goal, key, customer.n_baskets, name, *all_metrics(_top(scores, K), relevant[goal], K)))
-    return rows
+        yield "all", name, _top(scores, K)
+        scores[history[history >= 0]] = -np.inf
+        yield "novel", name, _top(scores, K)
+
+
+def _relevant(customer: CustomerFeatures, bought: Sequence[str], artefacts: Artefacts) -> dict[Goal, Rows]:
+    """The truth per goal as row ids; products that the catalogue does not know get ids that nobody can serve."""
+    own = set(customer.product_ids)
+    index = artefacts.catalogue.index
+    return {"all": _ids(bought, index), "novel": _ids([p for p in bought if p not in own], index)}
 
 
 def _ids(bought: Sequence[str], index: Mapping[str, int]) -> Rows:
-    """Distinct row ids of the truth; products that the catalogue does not know get ids that nobody can serve."""
+    """Distinct row ids, negative where the catalogue does not know the product."""
     return np.unique(np.asarray([index.get(p, -2 - i) for i, p in enumerate(sorted(set(bought)))], np.int64))
 
 
@@ -108,4 +107,4 @@ def _top(scores: NDArray[np.float64], k: int) -> Rows:
 def per_household(frame: pd.DataFrame, goal: Goal, metric: str = METRICS[0]) -> pd.DataFrame:
     """One row per household (index customer_key), one column per method."""
     part = frame.loc[frame["goal"] == goal]
-    return part.pivot(index="customer_key", columns="method", values=metric)
+    return part.pivot_table(index="customer_key", columns="method", values=metric)

@@ -1,11 +1,14 @@
-"""Source rows into `raw/`: the source's own columns plus `event_time` and `known_at`, one partition per business day."""
+"""Source rows into `raw/`: the source's columns plus `event_time` and `known_at`, one partition per business day."""
 
 import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
+import duckdb
 import ibis
 import numpy as np
 import pyarrow as pa
@@ -15,15 +18,27 @@ from ibis import _
 from data_contracts.contract import load_contract
 from data_contracts.errors import SchemaMismatch
 from data_contracts.lake import connect
-from data_contracts.partitions import Manifest, Partitions, describe, encode, manifest, manifests, part_path, writing
+from data_contracts.partitions import (
+    Manifest,
+    OutOfSpace,
+    Partitions,
+    describe,
+    encode,
+    manifest,
+    manifests,
+    part_path,
+    writing,
+)
 from data_contracts.shop import Shop, Table
 from mercato.paths import Lake
-from training.adapters import open_source
+from training.adapters import Adapter, open_source
 from training.errors import SourceChanged
 from training.moments import event_time
 
 CHUNK_ROWS = 1_000_000
 """Rows brought into memory at once; a single day may have more."""
+_NO_SPACE = ("No space left", "File too large", "Disk quota exceeded")
+"""How DuckDB passes on the system's refusal."""
 _QUARTER = 900
 """Seconds. Every zone's midnight falls on a quarter of an hour."""
 _FITS = {
@@ -74,7 +89,7 @@ class _Job:
         return self.con.read_parquet(paths, hive_partitioning=False) if paths else None
 
 
-def extract(
+def extract(  # noqa: PLR0913 - the window has two ends
     lake: Lake, shop: Shop, table: str, *, since: datetime, until: datetime, observed_at: datetime | None = None
 ) -> TableReport:
     """Write the source rows whose `known_at` falls in [since, until) to raw partitions.
@@ -100,14 +115,29 @@ def extract(
     days = shop.whole_days(since, until)
     source = open_source(shop.table(table).source)
     _check_schema(shop, table, source.schema())
-    job = _Job(lake, shop, table, source.digest(), connect(threads=os.cpu_count() or 1))
-    rows = _stamped(job, source.relation(job.con, since, until)).filter(_.known_at >= since, _.known_at < until)
-    with writing(lake) as out:
+    with staging() as con, writing(lake) as out:
+        job = _Job(lake, shop, table, source.digest(), con)
+        rows = _staged(job, source, since, until)
         if observed_at is not None:
             found, written, new = _add_corrections(job, rows, out, days[0], observed_at)
         else:
-            found, written, new = _write_history(job, rows, out, days)
+            found, written, new = _write_history(job, rows, out)
     return TableReport(table, since, until, found, written, new, job.digest)
+
+
+@contextmanager
+def staging() -> Iterator[Any]:
+    """A DuckDB file for the rows of one run: compressed, and pruned by time when a chunk of days is read back."""
+    with tempfile.TemporaryDirectory(prefix="mercato-stage-") as folder:
+        con = connect(threads=os.cpu_count() or 1, database=f"{folder}/stage.duckdb")
+        try:
+            yield con
+        except duckdb.Error as error:
+            if any(words in str(error) for words in _NO_SPACE):
+                raise OutOfSpace(f"no space left in {folder}: free some, or set TMPDIR to another disk") from error
+            raise
+        finally:
+            con.disconnect()
 
 
 def _check_schema(shop: Shop, table: str, found: pa.Schema) -> None:
@@ -127,16 +157,22 @@ def _check_schema(shop: Shop, table: str, found: pa.Schema) -> None:
         )
 
 
-def _stamped(job: _Job, rows: Any) -> Any:
-    """The source's columns plus `event_time` and `known_at`; SchemaMismatch when a row has no time."""
+def _staged(job: _Job, source: Adapter, since: datetime, until: datetime) -> Any:
+    """The source's columns plus `event_time` and `known_at` of the rows known in [since, until).
+
+    SchemaMismatch when a row has no time.
+    """
     spec = job.spec
-    rows = rows.select(*job.columns)
+    rows = source.relation(job.con, since, until).select(*job.columns)
     if spec.event_time.lookup:
-        other = job.shop.table(spec.event_time.lookup)
-        told = open_source(other.source).relation(job.con, *job.shop.window())
+        other = open_source(job.shop.table(spec.event_time.lookup).source)
+        told = other.relation(job.con, *job.shop.window())
         told = told.select(spec.event_time.by, spec.event_time.timestamp).distinct()
         rows = rows.left_join(told, spec.event_time.by).select(*job.columns, spec.event_time.timestamp)
-    rows = rows.mutate(event_time=event_time(rows, job.shop, spec.event_time))
+    delay = ibis.interval(seconds=int(spec.known_at.delay.total_seconds()))
+    rows = _dated(job, rows).mutate(known_at=_.event_time + delay)
+    rows = rows.filter(_.event_time.isnull() | ((_.known_at >= since) & (_.known_at < until)))
+    rows = job.con.create_table("staged", rows.select(*job.columns, "event_time", "known_at"))
     undated = rows.filter(_.event_time.isnull())
     count = int(undated.count().to_pyarrow().as_py())
     if count:
@@ -145,12 +181,22 @@ def _stamped(job: _Job, rows: Any) -> Any:
             f"{count:,} rows of {job.shop.name}.{job.table} have no event time, e.g. {example}; "
             f"correct the source or the `event_time` rule in shops/{job.shop.name}.yaml"
         )
-    seconds = int(spec.known_at.delay.total_seconds())
-    rows = rows.mutate(known_at=rows.event_time + ibis.interval(seconds=seconds))
-    return rows.select(*job.columns, "event_time", "known_at")
+    return rows
 
 
-def _write_history(job: _Job, rows: Any, out: Partitions, days: list[date]) -> tuple[int, int, int]:
+def _dated(job: _Job, rows: Any) -> Any:
+    """`rows` plus `event_time`; a conversion from local time is done once per distinct value, it is slow per row."""
+    rule = job.spec.event_time
+    column = rule.week or rule.timestamp
+    if not column or (rule.timestamp and rule.zone == "UTC" and not rule.format):
+        return rows.mutate(event_time=event_time(rows, job.shop, rule))
+    values = rows.select(column).distinct()
+    values = values.mutate(event_time=event_time(values, job.shop, rule)).filter(_.event_time.notnull())
+    told = job.con.create_table(ibis.util.gen_name("told"), values, temp=True)
+    return rows.left_join(told, column).select(*rows.columns, "event_time")
+
+
+def _write_history(job: _Job, rows: Any, out: Partitions) -> tuple[int, int, int]:
     """(rows, partitions, new rows) of a plain extraction."""
     counts = _rows_per_day(job.shop, rows)
     other_rule = any(
@@ -172,7 +218,7 @@ def _write_day(job: _Job, out: Partitions, day: date, part: pa.Table, *, look_ev
     there = manifest(job.lake, "raw", job.table, day.isoformat())
     if there is None and not look_everywhere:
         out.put(data, fresh)
-        return part.num_rows
+        return int(part.num_rows)
     if there is not None and there.sha256 == fresh.sha256 and there.history:
         out.put(data, there)
         return 0

@@ -255,7 +255,7 @@ def _copy(source: Any) -> Any:
 
 
 def _plain(report: Any) -> dict[str, Any]:
-    return dict(asdict(report))
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(report).items()}
 
 
 def _said(ref: ArtefactRef) -> dict[str, Any]:

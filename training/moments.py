@@ -11,9 +11,13 @@ from data_contracts.shop import EventTime, Shop
 UTC_TIME = dt.Timestamp(timezone="UTC", scale=6)
 
 
-@ibis.udf.scalar.builtin(name="timezone", signature=((dt.string, dt.Timestamp()), UTC_TIME))
-def _local_to_utc(zone: str, local: datetime) -> datetime:
+def _timezone(zone: str, local: datetime) -> datetime:  # type: ignore[empty-body]
     """The instant at which clocks in `zone` show `local` (DuckDB's ICU function)."""
+
+
+_local_to_utc = ibis.udf.scalar.builtin(
+    _timezone, name="timezone", signature=((dt.string, dt.Timestamp()), UTC_TIME)
+)
 
 
 def to_utc(local: Any, zone: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 import pandas as pd
 
@@ -23,6 +22,7 @@ def fit(products: pd.DataFrame, stats: pd.DataFrame, until: datetime) -> Catalog
     Args:
         products: clean/products, one row per product_id.
         stats: feature_repo.snapshots.product_stats at `until`; products without a row get zeros.
+        until: T of the snapshot.
 
     Raises:
         BadConfig: a product_id occurs twice, or a column is missing.
@@ -37,10 +37,9 @@ def fit(products: pd.DataFrame, stats: pd.DataFrame, until: datetime) -> Catalog
         raise BadConfig(f"found product_stats without {missing}; take the snapshot again")
     columns = ["product_id", *PRODUCT_FIELDS]
     joined = products[columns].merge(stats[["product_id", *PRODUCT_COLUMNS]], on="product_id", how="left")
-    rows: list[dict[str, Any]] = (
-        joined[list(PRODUCT_FIELDS)].astype(object).where(joined[list(PRODUCT_FIELDS)].notna(), None).to_dict("records")
-    )
-    text = {column: [str(row[column] or "") for row in rows] for column in PRODUCT_FIELDS}
+    fields = {c: [None if pd.isna(v) else str(v) for v in joined[c]] for c in PRODUCT_FIELDS}
+    rows = [dict(zip(PRODUCT_FIELDS, values, strict=True)) for values in zip(*fields.values(), strict=True)]
+    text = {column: [value or "" for value in values] for column, values in fields.items()}
     text["product_id"] = joined["product_id"].astype(str).tolist()
     text["name"] = [product_name(**row) for row in rows]
     text["text"] = [product_text(**row) for row in rows]

@@ -26,7 +26,7 @@ class Interactions:
     """Weights of u households over m products, all before `until`.
 
     Attributes:
-        matrix: (u, m) float32 CSR, 1 + log(1 + decayed purchases), the weight that serving uses too.
+        matrix: (u, m) float32 CSR, log(1 + decayed purchases), the weight that serving uses too.
         item_ids: product ids in ascending order.
     """
 
@@ -72,7 +72,7 @@ def interactions(purchases: pd.DataFrame, until: datetime, min_households: int) 
     summed = sparse.coo_matrix((micro, (user, item)), shape=(users.size, items.size)).tocsr()
     summed.sum_duplicates()
     matrix = summed.astype(np.float32)
-    matrix.data = (1.0 + np.log1p(summed.data / 1e6)).astype(np.float32)
+    matrix.data = np.log1p(summed.data / 1e6).astype(np.float32)
     keep = np.flatnonzero(matrix.getnnz(axis=0) >= min_households)
     if keep.size == 0:
         raise NotEnoughData(f"found no product bought by {min_households} households; lower min_households")

@@ -48,6 +48,7 @@ def train(config: RankerConfig, rows: RankerRows, pipeline: PipelineConfig | Non
     """The ranker of one goal; byte-reproducible (deterministic, row-wise, fixed threads and seed).
 
     Args:
+        config: settings.
         rows: from training.dataset.build; all negatives kept.
         pipeline: the candidate settings that `rows` were made with.
 

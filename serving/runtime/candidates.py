@@ -42,7 +42,7 @@ class Candidates:
 
 
 def top(scores: Floats, k: int) -> Rows:
-    """Positions of the k highest scores above zero (or all of them), in no order; a tie at the edge is broken alike each time."""
+    """Positions of the k highest scores above zero, or of all of them, in no order; the same each time."""
     if k <= 0 or scores.size == 0:
         return np.empty(0, np.int64)
     if k >= scores.size:
@@ -68,8 +68,8 @@ def _unseen_top(bound: BoundModel, scores: Floats, seen: Rows, k: int) -> Rows:
 
 
 def history_weights(customer: CustomerFeatures) -> Floats:
-    """(h,) weight of each product of the history for retrieval: 1 + log(1 + decayed purchases)."""
-    return (1.0 + np.log1p(customer.decayed_90d)).astype(np.float32)
+    """(h,) weight of each product of the history for retrieval: log(1 + decayed purchases)."""
+    return np.log1p(customer.decayed_90d).astype(np.float32)
 
 
 def _category_rows(customer: CustomerFeatures, artefacts: Artefacts) -> list[Rows]:
@@ -100,7 +100,9 @@ def context_scores(context: Rows, artefacts: Artefacts) -> Floats:
     bound = artefacts.models.get("co_purchase") or artefacts.models.get("ease")
     if bound is None or context.size == 0:
         return scores
-    scores[bound.rows[bound.items]] = np.maximum(_model_scores(bound, context, np.ones(context.size, np.float32))[bound.items], 0)
+    scores[bound.rows[bound.items]] = np.maximum(
+        _model_scores(bound, context, np.ones(context.size, np.float32))[bound.items], 0
+    )
     best = float(scores.max(initial=0.0))
     return scores / np.float32(best) if best > 0 else scores
 
@@ -130,7 +132,8 @@ def retrieve(customer: CustomerFeatures, context: Rows, artefacts: Artefacts) ->
     every = np.unique(np.concatenate(found))
     position = np.full(len(catalogue.product_ids), -1, np.int64)
     position[seen] = known
-    scores = {n: take(raw[n], artefacts.models[n].positions[every], np.nan) for n in SOURCES if n in raw}
+    known_by = {name: bound.positions[every] for name, bound in artefacts.models.items()}
+    scores: dict[str, Floats] = {n: take(raw[n], known_by[n], np.nan) for n in SOURCES if n in raw}
     category = _category_positions(customer, catalogue, every)
     return Candidates(every, position[every], category, scores, by_context[every])
 

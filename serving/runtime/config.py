@@ -8,7 +8,7 @@ from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveInt
 class PipelineConfig(BaseModel, frozen=True, extra="forbid"):
     """Settings of retrieval and of the rules after ranking."""
 
-    history: PositiveInt = 800
+    history: PositiveInt = 600
     """Most recently bought products of the customer that become candidates, at most."""
     als: NonNegativeInt = 150
     """Candidates from ALS, never bought by the customer."""

@@ -183,7 +183,7 @@ class UserKNNModel:
 
     def save(self, path: Path) -> Path:
         """Writes ids, idf and both sparse orientations."""
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "item_ids": npz.pack_text(self.item_ids),
             "idf": self.idf,
             **self.by_household.arrays("household"),
@@ -207,7 +207,7 @@ class UserKNNModel:
         )
 
 
-MODELS: dict[str, type[ALSModel] | type[EASEModel] | type[UserKNNModel] | type[CoPurchaseModel]] = {
+MODELS: dict[str, type[ALSModel | EASEModel | UserKNNModel | CoPurchaseModel]] = {
     "als": ALSModel,
     "ease": EASEModel,
     "user_knn": UserKNNModel,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,9 +38,11 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any
     """Writes arrays and meta beside `path`, then puts them in place with one replace; returns `path`."""
     aside = path.with_name(path.name + ".part")
     text = json.dumps(meta, sort_keys=True, separators=(",", ":"))
+    everything: dict[str, Any] = {name: arrays[name] for name in sorted(arrays)}
+    everything["meta"] = np.frombuffer(text.encode(), np.uint8)
     with aside.open("wb") as file:
-        np.savez_compressed(file, meta=np.frombuffer(text.encode(), np.uint8), **{k: arrays[k] for k in sorted(arrays)})
-    os.replace(aside, path)
+        np.savez_compressed(file, allow_pickle=False, **everything)
+    aside.replace(path)
     return path
 
 

@@ -50,13 +50,34 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class RankedProduct:
-    """One answer: catalogue row, final score (higher is better), reasons for people, and each stage's score if asked."""
+    """One answer: catalogue row, final score (higher is better), reasons, and each stage's score if asked."""
 
     product_id: str
     row: int
     score: float
     reasons: tuple[str, ...]
     scores: dict[str, float]
+
+
+Results = tuple[RankedProduct, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Candidates with what the stages made of them, before the answer is written."""
+
+    candidates: Candidates
+    features: Floats | None
+    ranker_scores: Floats | None
+    final: NDArray[np.float64]
+    order: Rows
+
+    def explained(self, at: int) -> dict[str, float]:
+        """The score of each stage for the candidate in position `at`; sources that do not know it are absent."""
+        scores = {s: float(v[at]) for s, v in self.candidates.scores.items() if np.isfinite(v[at])}
+        if self.ranker_scores is not None:
+            scores["ranker"] = float(self.ranker_scores[at])
+        return {**scores, "context": float(self.candidates.context[at]), "final": float(self.final[at])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +105,7 @@ class Stages:
     hard_faults: tuple[str, ...] = field(default=())
 
 
-def featurise(
-    customer: CustomerFeatures, candidates: Candidates, catalogue: Catalogue, as_of: datetime
-) -> Floats:
+def featurise(customer: CustomerFeatures, candidates: Candidates, catalogue: Catalogue, as_of: datetime) -> Floats:
     """Stage 2: the (n, f) feature matrix of the candidates at the request's time."""
     return ranker_features.compute(customer, inputs_of(candidates, catalogue), as_of.timestamp())
 
@@ -127,7 +146,7 @@ def rank(
     final = _with_context(final, candidates.context, artefacts.config.context_weight)
     order = _best(final, request.n)
     faults = tuple(d for d in degraded if d == NON_FINITE)
-    results = _results(request, customer, candidates, features, scores, final, order, catalogue)
+    results = _results(request, customer, Scored(candidates, features, scores, final, order), catalogue)
     return Stages(candidates, features, scores, final, order, results, degraded, faults)
 
 
@@ -140,7 +159,7 @@ def _ranker_scores(goal: Goal, features: Floats, artefacts: Artefacts) -> tuple[
         return np.empty(0, np.float32), ()
     try:
         scores = ranker.scores(features)
-    except Exception:  # whatever a broken model raises, the shopper gets retrieval order
+    except Exception:  # noqa: BLE001 - whatever a broken model raises, the shopper gets retrieval order
         return None, (RANKER_FAILED,)
     if not np.isfinite(scores).all():
         return None, (NON_FINITE,)
@@ -185,33 +204,24 @@ def _cold(request: Request, context: Rows, hidden: Rows, catalogue: Catalogue, a
     scores = 1.0 / (1.0 + np.arange(rows.size, dtype=np.float64))
     order = np.arange(rows.size)
     degraded = () if artefacts.models else (RETRIEVAL_MISSING,)
-    results = _results(request, None, candidates, None, None, scores, order, catalogue)
+    results = _results(request, None, Scored(candidates, None, None, scores, order), catalogue)
     return Stages(candidates, None, None, scores, order, results, degraded)
 
 
-def _results(
-    request: Request,
-    customer: CustomerFeatures | None,
-    candidates: Candidates,
-    features: Floats | None,
-    ranker_scores: Floats | None,
-    final: NDArray[np.float64],
-    order: Rows,
-    catalogue: Catalogue,
-) -> tuple[RankedProduct, ...]:
+def _results(request: Request, customer: CustomerFeatures | None, scored: Scored, catalogue: Catalogue) -> Results:
     """The served positions with ids, reasons and, if asked, each stage's score."""
-    names = [catalogue.text["name"][r] for r in catalogue.rows_of(request.product_ids) if r >= 0]
+    page = [catalogue.text["name"][r] for r in catalogue.rows_of(request.product_ids) if r >= 0]
     results = []
-    for at in order.tolist():
-        row = int(candidates.rows[at])
-        values = None if features is None else features[at]
-        scores: dict[str, float] = {}
-        if request.explain:
-            scores = {s: float(v[at]) for s, v in candidates.scores.items() if np.isfinite(v[at])}
-            if ranker_scores is not None:
-                scores["ranker"] = float(ranker_scores[at])
-            scores["context"] = float(candidates.context[at])
-            scores["final"] = float(final[at])
-        found = why.reasons(customer, int(candidates.history[at]), values, float(candidates.context[at]), names, row, catalogue)
-        results.append(RankedProduct(catalogue.product_ids[row], row, float(final[at]), found, scores))
+    for at in scored.order.tolist():
+        row = int(scored.candidates.rows[at])
+        case = why.Case(
+            customer=customer,
+            history=int(scored.candidates.history[at]),
+            features=None if scored.features is None else scored.features[at],
+            context=float(scored.candidates.context[at]),
+            row=row,
+        )
+        scores = scored.explained(at) if request.explain else {}
+        found = why.reasons(case, page, catalogue)
+        results.append(RankedProduct(catalogue.product_ids[row], row, float(scored.final[at]), found, scores))
     return tuple(results)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +41,7 @@ class Ranker:
         aside = path.with_name(path.name + ".part")
         meta = json.dumps(self.meta, sort_keys=True, separators=(",", ":"))
         aside.write_text(f"{self.text}{_TRAILER}{meta}\n")
-        os.replace(aside, path)
+        aside.replace(path)
         return path
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -22,39 +23,40 @@ _STRONG_CONTEXT: Final = 0.2
 _POPULAR_ROWS: Final = 100
 
 
-def reasons(
-    customer: CustomerFeatures | None,
-    history: int,
-    features: NDArray[np.float32] | None,
-    context: float,
-    context_names: Sequence[str],
-    row: int,
-    catalogue: Catalogue,
-) -> tuple[str, ...]:
-    """One or two reasons, strongest first.
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One product shown to one customer.
 
-    Args:
+    Attributes:
         customer: None when unknown.
         history: position in the customer's history, -1 where never bought.
         features: (f,) ranker features of the candidate, None without a customer.
         context: co-purchase with the page or basket, in [0, 1].
-        context_names: names of the products on the page or in the basket.
         row: catalogue row.
-        catalogue: where popularity and promotion are read.
     """
+
+    customer: CustomerFeatures | None
+    history: int
+    features: NDArray[np.float32] | None
+    context: float
+    row: int
+
+
+def reasons(case: Case, page: Sequence[str], catalogue: Catalogue) -> tuple[str, ...]:
+    """One or two reasons, strongest first; `page` holds the names of the products on the page or in the basket."""
     found: list[str] = []
-    if context >= _STRONG_CONTEXT and context_names:
-        found.append(f"goes with {context_names[0]}" if len(context_names) == 1 else "goes with your basket")
-    if customer is not None and history >= 0:
-        found.append(_bought(customer, history))
-    elif features is not None:
-        found.extend(_retrieved(features))
-    if catalogue.stats["on_promotion"][row] > 0 and catalogue.stats["mailer_share"][row] > 0:
+    if case.context >= _STRONG_CONTEXT and page:
+        found.append(f"goes with {page[0]}" if len(page) == 1 else "goes with your basket")
+    if case.customer is not None and case.history >= 0:
+        found.append(_bought(case.customer, case.history))
+    elif case.features is not None:
+        found.extend(_retrieved(case.features))
+    if catalogue.stats["mailer_share"][case.row] > 0:
         found.append("on promotion")
-    if len(found) < MOST and np.any(catalogue.popular[:_POPULAR_ROWS] == row):
+    if len(found) < MOST and np.any(catalogue.popular[:_POPULAR_ROWS] == case.row):
         found.append("popular this week")
     if not found:
-        category = catalogue.categories[int(catalogue.category_code[row])]
+        category = catalogue.categories[int(catalogue.category_code[case.row])]
         found.append(f"popular in {category.capitalize()}")
     return tuple(found[:MOST])
 

@@ -51,7 +51,7 @@ def write_sample(source: Path, target: Path) -> None:
             f"SELECT p.* FROM {src('promotions')} p SEMI JOIN tx USING (product_id) SEMI JOIN stores USING (store_id) "
             "ORDER BY week, store_id, product_id, display_location, mailer_location"
         ),
-        "demographics": f"SELECT d.* FROM {src('demographics')} d SEMI JOIN kept USING (household_id) ORDER BY household_id",
+        "demographics": f"SELECT d.* FROM {src('demographics')} d SEMI JOIN kept USING (household_id) ORDER BY ALL",
         "campaigns": f"SELECT c.* FROM {src('campaigns')} c SEMI JOIN kept USING (household_id) ORDER BY ALL",
         "campaign_descriptions": f"SELECT * FROM {src('campaign_descriptions')} ORDER BY ALL",
         "coupons": f"SELECT c.* FROM {src('coupons')} c SEMI JOIN tx USING (product_id) ORDER BY ALL",

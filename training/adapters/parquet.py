@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_contracts.errors import CorruptFile, SourceMissing
+from data_contracts.errors import CorruptFile, SchemaMismatch, SourceMissing
 from data_contracts.shop import Files, PackageParquet
 from mercato.paths import sha256_file
 
@@ -23,8 +23,16 @@ class ParquetFiles:
     paths: tuple[Path, ...]
 
     def schema(self) -> pa.Schema:
-        """The first file's columns; CorruptFile when any of them is cut short."""
-        return [_schema(path) for path in self.paths][0]
+        """The files' columns; CorruptFile when one is cut short, SchemaMismatch when they differ."""
+        first, *others = [_schema(path) for path in self.paths]
+        for path, other in zip(self.paths[1:], others, strict=True):
+            if not other.equals(first):
+                raise SchemaMismatch(
+                    f"{path.name} has the columns {other.names}, "
+                    f"{self.paths[0].name} has {first.names} or other types; "
+                    "files of one table need the same columns"
+                )
+        return first
 
     def digest(self) -> str:
         """Hex SHA-256 over the files' names and hashes."""

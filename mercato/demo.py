@@ -1,0 +1,221 @@
+"""The whole loop on one machine: a real Airflow runs every DAG on a shop's history, then a page is served.
+
+What `make demo` runs. A second run finds its release current and only serves.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Thread
+from types import FrameType
+
+import httpx
+import psutil
+
+from data_contracts.shop import load_shop
+from mercato import clock
+from mercato.demo_airflow import Airflow, NotReady, TaskRun, environment, tail
+from mercato.demo_checks import check_gateway
+from mercato.demo_households import write_households
+from mercato.demo_state import Made, Plan, current, plan, remember
+from mercato.demo_view import View, busy_seconds, dag_seconds
+from mercato.errors import BadSetting, MercatoError
+from mercato.guardian import Guardian, Service, ServiceStopped
+from mercato.settings import Settings
+
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "BENTOML_DO_NOT_TRACK": "True",
+    "DO_NOT_TRACK": "1",
+    "FEAST_USAGE": "False",
+    "HF_HUB_OFFLINE": "1",
+    "NO_COLOR": "1",
+}
+_MB = 1024 * 1024
+_NEIGHBOURS = ("airflow", "mlflow", "drift_reports")
+"""Each takes the next port after the gateway's."""
+
+
+def demo(settings: Settings, *, exit_after: bool) -> int:
+    """Exit code: 0 when the demo was stopped by hand, or with `exit_after` when every check held; 1 otherwise."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    view = View()
+    ports = _ports(settings)
+    env = _environment(settings, ports)
+    with Guardian() as guardian:
+        try:
+            held = _run(settings, guardian, view, ports, env)
+            if not exit_after:
+                view.say("[bold]Ctrl-C stops everything.[/bold]")
+                _watch(guardian)
+        except KeyboardInterrupt:
+            view.say("stopping everything")
+            held = not exit_after
+        family = psutil.Process(guardian.pid).children(recursive=True)
+    left = [each.pid for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    view.say(f"still running: {left}" if left else "everything that was started has ended")
+    return 0 if held and not left else 1
+
+
+def _run(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str, int], env: dict[str, str]) -> bool:
+    shop = load_shop(settings.shop)
+    steps = plan(settings, shop)
+    made = current(settings, steps.digest)
+    airflow = Airflow(guardian, environment(settings.root, ports["airflow"], env), settings.root / "logs")
+    if made:
+        view.say(f"release {made.release_id} is current: code, data and settings are unchanged")
+        _serve(settings, guardian, view, env, steps)
+        Thread(target=_start_quietly, args=(airflow,), daemon=True).start()
+    else:
+        made = _chain(airflow, view, steps)
+        since = time.monotonic()
+        n = write_households(settings, shop, steps.at)
+        view.say(f"{n} households to look at")
+        view.stage("households for the page", since)
+        _make_live(settings, made.release_id, steps)
+        _serve(settings, guardian, view, env, steps)
+        remember(settings, made)
+    held = _check(settings, view, made, steps)
+    _look(settings, guardian, view, ports, env)
+    view.table()
+    return held
+
+
+def _chain(airflow: Airflow, view: View, steps: Plan) -> Made:
+    """Run `bootstrap` and show every task."""
+    since = time.monotonic()
+    view.say("starting Airflow")
+    airflow.start()
+    airflow.wait_ready()
+    view.stage("Airflow ready", since)
+    run_id = f"demo-{clock.real():%Y%m%dT%H%M%SZ}"
+    view.say(f"Airflow is ready at {airflow.url}; running bootstrap as {run_id}")
+    since, peak, tasks = time.monotonic(), 0.0, list[TaskRun]()
+    airflow.trigger("bootstrap", run_id, steps.conf())
+    for tasks in airflow.follow("bootstrap", run_id):
+        view.tasks(tasks)
+        peak = max(peak, _memory())
+    wall, busy = time.monotonic() - since, busy_seconds(tasks)
+    view.stages.extend(dag_seconds(tasks))
+    view.stage("the chain of DAGs, wall clock", since)
+    view.stages.append(("of it orchestration (no task at work)", wall - busy))
+    view.say(f"chain {wall:.1f} s, orchestration {(wall - busy) / wall:.1%}, peak memory {peak / 1024:.1f} GiB")
+    return Made(steps.digest, airflow.result("assemble_release", run_id, "assemble")["release_id"], run_id)
+
+
+def _make_live(settings: Settings, release_id: str, steps: Plan) -> None:
+    """The chain made the shop's first release live; a later one, of changed code or data, goes live here."""
+    from monitoring.rollout import make_live
+
+    now = clock.start_shifted(settings.root / "clock.json", steps.at)()
+    make_live(settings, release_id, at=now, reason="the demo ran again")
+
+
+def _serve(settings: Settings, guardian: Guardian, view: View, env: dict[str, str], steps: Plan) -> None:
+    """The gateway, ready."""
+    since = time.monotonic()
+    clock.start_shifted(settings.root / "clock.json", steps.at)
+    log = settings.root / "logs" / "gateway.log"
+    guardian.start(Service("gateway", [sys.executable, "-m", "mercato.cli", "serve"], log, env))
+    while not _answers(f"{settings.url}/readyz"):
+        if "gateway" in guardian.ended():
+            raise ServiceStopped(f"the gateway ended by itself; its log is {log}:\n{tail(log)}")
+        if time.monotonic() - since > 120:  # noqa: PLR2004
+            raise NotReady(f"waited 120 s for the gateway; its log is {log}:\n{tail(log)}")
+        time.sleep(0.2)
+    view.stage("gateway ready", since)
+
+
+def _check(settings: Settings, view: View, made: Made, steps: Plan) -> bool:
+    since = time.monotonic()
+    checks = check_gateway(settings, made.release_id, steps.at)
+    for check in checks:
+        mark = "[green]holds[/green]" if check.holds else "[red]FAILS[/red]"
+        view.say(f"{mark}  {check.rule}" + ("" if check.holds else f": {check.found}"))
+    view.stage("checks over HTTP", since)
+    return all(check.holds for check in checks)
+
+
+def _look(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str, int], env: dict[str, str]) -> None:
+    """Start what people look at beside the page, and print where everything is."""
+    python, host = sys.executable, "127.0.0.1"
+    pages = {
+        "mlflow": ["-m", "mlflow", "server", "--backend-store-uri", settings.mlflow(), "--workers", "1"],
+        "drift_reports": ["-m", "evidently", "ui", "--workspace", str(settings.root / "drift")],
+    }
+    for name, arguments in pages.items():
+        command = [python, *arguments, "--host", host, "--port", str(ports[name])]
+        guardian.start(Service(name, command, settings.root / "logs" / f"{name}.log", env))
+    links = {name: f"http://{host}:{ports[name]}" for name in _NEIGHBOURS}
+    (settings.root / "demo" / "links.json").write_text(json.dumps(links, indent=1))
+    view.say(f"[bold]the page        {settings.url}[/bold]")
+    for name, url in links.items():
+        view.say(f"{name.replace('_', ' '):<15} {url}")
+
+
+def _ports(settings: Settings) -> dict[str, int]:
+    """Ports of everything beside the gateway, by name; all are free, and so is the gateway's."""
+    from serving.run import address, check_port
+
+    host, first = address(settings.url)
+    ports = {name: first + i for i, name in enumerate(_NEIGHBOURS, start=1)}
+    if first + len(ports) > 65535:  # noqa: PLR2004
+        raise BadSetting(f"MERCATO_URL is {settings.url!r}; the demo needs the {len(ports)} ports after it too")
+    check_port(host, first)
+    for port in ports.values():
+        check_port("127.0.0.1", port)
+    return ports
+
+
+def _environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, str]:
+    return {
+        "OMP_NUM_THREADS": "1",
+        **os.environ,
+        **_QUIET,
+        "MERCATO_HOME": str(settings.root),
+        "MERCATO_SHOP": settings.shop,
+        "MERCATO_CLOCK": "shifted",
+        "MERCATO_MLFLOW_UI_URL": f"http://127.0.0.1:{ports['mlflow']}",
+        "MERCATO_DRIFT_UI_URL": f"http://127.0.0.1:{ports['drift_reports']}",
+    }
+
+
+def _memory() -> float:
+    """MiB held by this process and all below it, shared pages counted once."""
+    total = 0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total / _MB
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _start_quietly(airflow: Airflow) -> None:
+    """Airflow for looking at; the page does not wait for it, nor fail without it."""
+    try:
+        airflow.start()
+    except MercatoError as error:
+        Path(airflow.logs / "airflow-start.log").write_text(f"{error}\n")
+
+
+def _watch(guardian: Guardian) -> None:
+    """Return never; ServiceStopped when the gateway ends by itself."""
+    while "gateway" not in guardian.ended():
+        time.sleep(1)
+    raise ServiceStopped("the gateway ended by itself; its log is logs/gateway.log in MERCATO_HOME")
+
+
+def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

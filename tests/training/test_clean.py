@@ -1,0 +1,173 @@
+"""Cleaning: every row is accounted for, bad ones are named, and nothing of a person's id gets through."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from data_contracts.contract import cleaning_order, load_contract
+from data_contracts.errors import CorruptFile, SourceMissing, TableRuleBroken
+from data_contracts.lake import as_of
+from data_contracts.shop import Shop
+from mercato.paths import Lake
+from tests.lake_maker import MONDAY, NOON, days, hand_shop, line, make_identity, make_lake, sample_shop, tree
+from training.clean import CleanReport, clean
+from training.extract import extract
+
+
+def run(folder: Path, lines: list[dict[str, object]], **settings: object) -> tuple[Lake, Shop, CleanReport]:
+    """Extract and clean hand-written transactions of one Monday (and the products)."""
+    shop = hand_shop(folder / "source", lines)
+    lake, people = make_lake(folder), make_identity(folder)
+    since, until = shop.window()
+    extract(lake, shop, "products", since=since, until=until)
+    clean(lake, shop, "products", people, since=since, until=until)
+    window = days(MONDAY, 1, shop)
+    extract(lake, shop, "transactions", **window)
+    return lake, shop, clean(lake, shop, "transactions", people, **window)
+
+
+def rows_of(lake: Lake, layer: str, ds: str = "2017-03-06") -> list[dict[str, object]]:
+    path = f"{lake.partition(layer, 'transactions', ds)}/part.parquet"
+    return pq.read_table(path, partitioning=None).to_pylist()
+
+
+def test_a_row_is_mapped_as_the_yaml_says(tmp_path: Path) -> None:
+    """1.50 in dollars is 150 cents, ids become text, the household becomes a key, times are UTC."""
+    lake, _, report = run(tmp_path, [line()])
+    assert (report.raw_rows, report.clean_rows) == (1, 1)
+    assert rows_of(lake, "clean") == [
+        {
+            "customer_key": "c1",
+            "basket_id": "1",
+            "product_id": "10",
+            "store_id": "3",
+            "quantity": 1,
+            "sales_minor": 150,
+            "retail_discount_minor": 25,
+            "coupon_discount_minor": 0,
+            "coupon_match_discount_minor": 0,
+            "currency": "USD",
+            "event_time": NOON.replace(tzinfo=UTC),
+            "known_at": NOON.replace(tzinfo=UTC) + timedelta(minutes=15),
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bad", "rule"),
+    [
+        ({"quantity": 0}, "quantity_positive"),
+        ({"sales_value": -1.0}, "sales_not_negative"),
+        ({"sales_value": 1.005}, "sales_minor_unreadable"),
+        ({"sales_value": float("nan")}, "sales_minor_unreadable"),
+        ({"sales_value": 1e300}, "sales_minor_unreadable"),
+        ({"sales_value": None}, "sales_minor_missing"),
+        ({"household_id": None}, "customer_key_missing"),
+        ({"basket_id": None}, "basket_id_missing"),
+        ({"retail_disc": -0.5, "quantity": -1}, "quantity_positive,retail_discount_minor_not_negative"),
+    ],
+)
+def test_a_bad_row_goes_to_quarantine_with_its_rules(tmp_path: Path, bad: dict[str, object], rule: str) -> None:
+    """Each planted fault sets its row aside under every rule that it breaks, with the source's values."""
+    lake, _, report = run(tmp_path, [line(1), line(2, product=11, **bad)])
+    assert (report.raw_rows, report.clean_rows, report.quarantined) == (2, 1, 1)
+    assert report.broken == dict.fromkeys(rule.split(","), 1)
+    [row] = rows_of(lake, "quarantine")
+    assert row["broken_rules"] == rule
+    assert '"product_id":11' in str(row["source_row"])
+    assert "household_id" not in str(row["source_row"])
+
+
+def test_a_warning_is_counted_and_kept(tmp_path: Path) -> None:
+    """144 units are looked at, not thrown away."""
+    _, _, report = run(tmp_path, [line(quantity=144)])
+    assert (report.clean_rows, report.warned) == (1, {"quantity_plausible": 1})
+
+
+def test_repeats_are_removed_and_contradictions_set_aside(tmp_path: Path) -> None:
+    """The same line twice counts once; two different lines of one key at one time go to quarantine, both."""
+    twice, fights = [line(1), line(1)], [line(2), line(2, quantity=3)]
+    lake, _, report = run(tmp_path, [*twice, *fights, line(3)])
+    assert (report.raw_rows, report.clean_rows, report.duplicates, report.quarantined) == (5, 2, 1, 2)
+    assert [row["broken_rules"] for row in rows_of(lake, "quarantine")] == ["key_conflict", "key_conflict"]
+    assert [row["basket_id"] for row in rows_of(lake, "clean")] == ["1", "3"]
+
+
+def test_a_table_rule_stops_the_run_and_nothing_is_written(tmp_path: Path) -> None:
+    """When a tenth of the rows is bad, the source is broken: counts, rule and examples are in the message."""
+    lines = [line(n, quantity=0 if n % 10 == 0 else 1) for n in range(200)]
+    with pytest.raises(TableRuleBroken, match=r"quarantine_small: found 10 percent, need <= 5.*quantity_positive 20"):
+        run(tmp_path, lines)
+    assert not (tmp_path / "complete_journey/clean/transactions/ds=2017-03-06/part.parquet").exists()
+    assert [path for path in tmp_path.rglob(".part*")] == []
+
+
+def test_a_foreign_key_is_judged_by_share(tmp_path: Path) -> None:
+    """Three per cent of sales of unknown products break the reference rule."""
+    lines = [line(n, product=99 if n < 6 else 10) for n in range(200)]
+    with pytest.raises(TableRuleBroken, match=r"product_id_in_products: found 97 percent, need >= 98"):
+        run(tmp_path, lines)
+
+
+def test_a_table_is_cleaned_after_those_it_refers_to(tmp_path: Path) -> None:
+    """Without clean products the message says what to clean first; cleaning_order says it for all."""
+    shop = hand_shop(tmp_path / "source", [line()])
+    lake = make_lake(tmp_path)
+    extract(lake, shop, "transactions", **days(MONDAY, 1, shop))
+    with pytest.raises(SourceMissing, match="products is not clean yet"):
+        clean(lake, shop, "transactions", make_identity(tmp_path), **days(MONDAY, 1, shop))
+    order = cleaning_order(shop.tables)
+    assert order.index("products") < order.index("transactions")
+    assert order.index("campaign_descriptions") < order.index("coupons")
+
+
+def test_changed_raw_bytes_are_refused(tmp_path: Path) -> None:
+    """One flipped bit in raw is found before the file is parsed."""
+    lake, shop, _ = run(tmp_path, [line()])
+    path = Path(f"{lake.partition('raw', 'transactions', '2017-03-06')}/part.parquet")
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(CorruptFile, match="extract_sources again"):
+        clean(lake, shop, "transactions", make_identity(tmp_path), **days(MONDAY, 1, shop))
+
+
+def test_quarantine_is_emptied_when_its_rows_became_good(tmp_path: Path) -> None:
+    """Cleaning again after the rows were put right leaves no stale quarantine."""
+    lake, shop, _ = run(tmp_path, [line(1), line(2, quantity=0)])
+    raw = Path(f"{lake.table('raw', 'transactions')}/ds=2017-03-06")
+    for file in raw.iterdir():
+        file.unlink()
+    hand_shop(tmp_path / "source", [line(1), line(2)])
+    extract(lake, shop, "transactions", **days(MONDAY, 1, shop))
+    report = clean(lake, shop, "transactions", make_identity(tmp_path), **days(MONDAY, 1, shop))
+    assert report.quarantined == 0
+    assert rows_of(lake, "quarantine") == []
+
+
+def test_the_real_sample_goes_through_whole(tmp_path: Path) -> None:
+    """All eight tables of 300 real households: rows in = clean + quarantined + duplicates; a rerun changes no byte."""
+    shop, lake, people = sample_shop(), make_lake(tmp_path), make_identity(tmp_path)
+    since, until = shop.window()
+    reports = {}
+    for table in cleaning_order(shop.tables):
+        extract(lake, shop, table, since=since, until=until)
+        reports[table] = clean(lake, shop, table, people, since=since, until=until)
+    for table, report in reports.items():
+        source = pq.read_metadata(shop.tables[table].source.path).num_rows
+        assert report.raw_rows == source
+        assert report.clean_rows + report.quarantined + report.duplicates == source
+        assert report.clean_rows
+        found = as_of(lake, table, event_before=until, known_before=until)
+        assert found.count().to_pyarrow().as_py() == report.clean_rows
+        assert found.columns == tuple(column.name for column in load_contract(table).columns)
+    assert set(reports["transactions"].broken) == {"quantity_positive"}
+    before = tree(lake)
+    week = days(MONDAY, 7, shop)
+    for table in ("transactions", "promotions"):
+        clean(lake, shop, table, people, **week)
+    assert tree(lake) == before
+    campaign = as_of(lake, "campaigns", event_before=until, known_before=until).order_by("event_time").limit(1)
+    assert campaign.to_pyarrow()["event_time"][0].as_py() == datetime(2016, 11, 14, 5, tzinfo=UTC)

@@ -1,0 +1,212 @@
+"""Extraction: whole or nothing, the same bytes again, and history that is not rewritten."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_contracts.errors import CorruptFile, NoWindow, SchemaMismatch, SourceMissing
+from data_contracts.partitions import OutOfSpace, manifests
+from data_contracts.shop import PackageParquet, Shop
+from tests.lake_maker import MONDAY, days, hand_shop, line, make_lake, sample_shop, tree
+from training.errors import SourceChanged
+from training.extract import extract
+
+LATE = datetime(2017, 3, 9, 20, tzinfo=UTC)
+
+
+def raw_rows(folder: Path, day: str) -> list[dict[str, object]]:
+    return pq.read_table(folder / f"complete_journey/raw/transactions/ds={day}/part.parquet", partitioning=None).to_pylist()
+
+
+def test_a_row_lands_on_the_business_day_on_which_it_was_known(tmp_path: Path) -> None:
+    """23:50 in New York plus 15 minutes is the next business day; raw keeps the source's own ids and values."""
+    late = datetime(2017, 3, 7, 4, 50)  # noqa: DTZ001 - 23:50 on Monday in New York
+    shop = hand_shop(tmp_path / "source", [line(1), line(2, at=late)])
+    lake = make_lake(tmp_path)
+    report = extract(lake, shop, "transactions", **days(MONDAY, 2, shop))
+    assert (report.rows, report.days, report.new_rows) == (2, 2, 2)
+    assert lake.days("raw", "transactions") == ["2017-03-06", "2017-03-07"]
+    [row] = raw_rows(tmp_path, "2017-03-07")
+    assert row["household_id"] == 7 and row["sales_value"] == 1.5
+    assert row["event_time"] == late.replace(tzinfo=UTC)
+    assert row["known_at"] == datetime(2017, 3, 7, 5, 5, tzinfo=UTC)
+
+
+def test_a_window_is_half_open_and_whole_days(tmp_path: Path) -> None:
+    """A row known at `until` belongs to the next window; a window that cuts a day is refused."""
+    at_midnight = datetime(2017, 3, 7, 4, 45)  # noqa: DTZ001
+    shop = hand_shop(tmp_path / "source", [line(1), line(2, at=at_midnight)])
+    lake = make_lake(tmp_path)
+    assert extract(lake, shop, "transactions", **days(MONDAY, 1, shop)).rows == 1
+    with pytest.raises(NoWindow, match="whole business days"):
+        extract(lake, shop, "transactions", since=MONDAY, until=MONDAY + timedelta(hours=12))
+
+
+def test_one_big_run_and_many_daily_runs_leave_the_same_bytes(tmp_path: Path) -> None:
+    """On real rows, a week in one run equals seven daily runs, and a second run changes nothing."""
+    shop = sample_shop()
+    whole, daily = make_lake(tmp_path / "whole"), make_lake(tmp_path / "daily")
+    for table in ("transactions", "promotions", "coupon_redemptions"):
+        extract(whole, shop, table, **days(MONDAY, 7, shop))
+        for n in range(7):
+            extract(daily, shop, table, **days(MONDAY + timedelta(days=n), 1, shop))
+    before = tree(whole)
+    assert before == tree(daily)
+    assert extract(whole, shop, "transactions", **days(MONDAY, 7, shop)).new_rows == 0
+    assert tree(whole) == before
+
+
+def test_a_changed_day_is_not_rewritten_unasked(tmp_path: Path) -> None:
+    """A corrected source row is refused; asked for, it arrives on the day it was observed and the old day stays."""
+    shop = hand_shop(tmp_path / "source", [line(1), line(2)])
+    lake = make_lake(tmp_path)
+    window = days(MONDAY, 1, shop)
+    extract(lake, shop, "transactions", **window)
+    before = tree(lake)
+    hand_shop(tmp_path / "source", [line(1, quantity=5), line(2)])
+    with pytest.raises(SourceChanged, match="1 rows on 2017-03-06"):
+        extract(lake, shop, "transactions", **window)
+    assert tree(lake) == before
+    report = extract(lake, shop, "transactions", **window, observed_at=LATE)
+    assert report.new_rows == 1
+    [row] = raw_rows(tmp_path, "2017-03-09")
+    assert (row["quantity"], row["known_at"]) == (5, LATE)
+    after = tree(lake)
+    assert before.items() <= after.items()
+    assert extract(lake, shop, "transactions", **window, observed_at=LATE + timedelta(days=3)).new_rows == 0
+    assert tree(lake) == after
+
+
+def test_a_day_with_corrections_still_takes_its_own_rows(tmp_path: Path) -> None:
+    """A correction that arrived on a day before that day was extracted is kept beside the day's own rows."""
+    thursday = datetime(2017, 3, 9, 17)  # noqa: DTZ001
+    shop = hand_shop(tmp_path / "source", [line(1), line(3, at=thursday)])
+    lake = make_lake(tmp_path)
+    extract(lake, shop, "transactions", **days(MONDAY, 1, shop))
+    hand_shop(tmp_path / "source", [line(1, quantity=5), line(3, at=thursday)])
+    extract(lake, shop, "transactions", **days(MONDAY, 1, shop), observed_at=LATE)
+    extract(lake, shop, "transactions", **days(LATE, 1, shop))
+    assert sorted(row["basket_id"] for row in raw_rows(tmp_path, "2017-03-09")) == [1, 3]
+    again = tree(lake)
+    extract(lake, shop, "transactions", **days(LATE, 1, shop))
+    assert tree(lake) == again
+
+
+def test_another_delay_keeps_the_first_known_at(tmp_path: Path) -> None:
+    """When the shop's delay rule changes, rows that raw has keep the `known_at` they came with."""
+    shop = hand_shop(tmp_path / "source", [line(1)])
+    lake = make_lake(tmp_path)
+    extract(lake, shop, "transactions", **days(MONDAY, 3, shop))
+    before = tree(lake)
+    table = shop.tables["transactions"]
+    slower = table.model_copy(update={"known_at": table.known_at.model_copy(update={"delay": timedelta(days=1)})})
+    changed = shop.model_copy(update={"tables": {**shop.tables, "transactions": slower}})
+    assert extract(lake, changed, "transactions", **days(MONDAY, 3, shop)).new_rows == 0
+    assert tree(lake) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.append_column("tip", pa.array([1.0])), "unknown column 'tip'"),
+        (lambda t: t.drop_columns(["quantity"]), "missing column 'quantity'"),
+        (lambda t: t.set_column(5, "sales_value", pa.array(["1.50"])), "'sales_value' is string, need number"),
+    ],
+)
+def test_another_schema_is_named(tmp_path: Path, change, message: str) -> None:
+    """An unknown, missing or retyped column is refused by name, and nothing is written."""
+    shop = hand_shop(tmp_path / "source", [line(1)])
+    path = tmp_path / "source/transactions.parquet"
+    pq.write_table(change(pq.read_table(path)), path)
+    lake = make_lake(tmp_path)
+    with pytest.raises(SchemaMismatch, match=message):
+        extract(lake, shop, "transactions", **days(MONDAY, 1, shop))
+    assert not Path(lake.path()).exists()
+
+
+def test_a_truncated_or_missing_source_is_named(tmp_path: Path) -> None:
+    """Half a Parquet file, no file, and an absent package each say which one and what to do."""
+    shop = hand_shop(tmp_path / "source", [line(1)])
+    path = tmp_path / "source/transactions.parquet"
+    window = days(MONDAY, 1, shop)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CorruptFile, match="not a whole Parquet file"):
+        extract(make_lake(tmp_path), shop, "transactions", **window)
+    path.unlink()
+    with pytest.raises(SourceMissing, match="no file matches"):
+        extract(make_lake(tmp_path), shop, "transactions", **window)
+    absent = PackageParquet(kind="package_parquet", package="no_such_package", path="x.parquet")
+    table = shop.tables["transactions"].model_copy(update={"source": absent})
+    other = shop.model_copy(update={"tables": {"transactions": table}})
+    with pytest.raises(SourceMissing, match="no_such_package"):
+        extract(make_lake(tmp_path), other, "transactions", **window)
+
+
+def test_a_row_without_a_time_is_an_error(tmp_path: Path) -> None:
+    """A row that cannot be placed in time stops the run with a count and an example."""
+    shop = hand_shop(tmp_path / "source", [line(1), line(2, transaction_timestamp=None)])
+    with pytest.raises(SchemaMismatch, match="1 rows .* have no event time"):
+        extract(make_lake(tmp_path), shop, "transactions", **days(MONDAY, 1, shop))
+
+
+def test_shop_weeks_begin_at_local_midnight_on_both_sides_of_daylight_saving(tmp_path: Path) -> None:
+    """Promotions of week 11 begin at 05:00 UTC, those of week 12 at 04:00 UTC: clocks change on 2017-03-12."""
+    shop = sample_shop()
+    lake = make_lake(tmp_path)
+    extract(lake, shop, "promotions", since=shop.week_start(11), until=shop.week_start(13))
+    starts = [each.event_time_min for each in manifests(lake, "raw", "promotions")]
+    assert starts == [datetime(2017, 3, 6, 5, tzinfo=UTC), datetime(2017, 3, 13, 4, tzinfo=UTC)]
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.lake_maker import MONDAY, days, make_lake, sample_shop
+from training.extract import extract
+shop = sample_shop()
+print("ready", flush=True)
+{limit}
+extract(make_lake(Path(sys.argv[1])), shop, "transactions", **days(MONDAY, 60, shop))
+"""
+
+
+def test_a_killed_extraction_is_completed_by_the_next(tmp_path: Path) -> None:
+    """kill -9 at several moments leaves whole partitions only; the same run again equals one that was never killed."""
+    shop: Shop = sample_shop()
+    clean_run = make_lake(tmp_path / "clean")
+    extract(clean_run, shop, "transactions", **days(MONDAY, 60, shop))
+    lake = make_lake(tmp_path / "killed")
+    for wait in (0.15, 0.4):
+        child = subprocess.Popen([sys.executable, "-c", SCRIPT.format(limit=""), str(tmp_path / "killed")], stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(wait)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        for ds in lake.days("raw", "transactions"):
+            pq.read_table(f"{lake.partition('raw', 'transactions', ds)}/part.parquet", partitioning=None)
+    extract(lake, shop, "transactions", **days(MONDAY, 60, shop))
+    finished = {path: sha for path, sha in tree(lake).items() if not Path(path).name.startswith(".")}
+    assert finished == tree(clean_run)
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """When the system takes no more bytes, the run says so and what was being written is gone."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))"
+    folder = tmp_path / "full"
+    script = [sys.executable, "-c", SCRIPT.format(limit=limit), str(folder)]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert OutOfSpace.__name__ in done.stderr, done.stderr[-500:]
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+

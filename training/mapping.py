@@ -1,0 +1,100 @@
+"""Source columns into contract columns, as a shop's YAML says; no shop has code of its own."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import ibis
+import pyarrow as pa
+
+from data_contracts.contract import Column, Contract
+from data_contracts.shop import Mapped, Shop
+from mercato.identity import Identity
+from training.moments import UTC_TIME, timestamp, week_start
+
+SOURCE = "_source"
+"""Struct of the source's columns without customers' ids, carried beside the mapped ones until rules are checked."""
+_IBIS = {"string": "string", "integer": "int64", "number": "float64", "boolean": "boolean", "timestamp": UTC_TIME}
+_ROUNDING = 1e-3
+"""Largest part of a minor unit that counts as float noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Customers:
+    """Shop's customer id -> `customer_key`, for the ids that a run needs."""
+
+    keys: Any
+    """Ibis table (`_id`, `_key`), or None when the table holds no customers."""
+
+    @classmethod
+    def of(cls, con: Any, shop: Shop, table: str, identity: Identity, raw_paths: list[str]) -> Self:
+        """The keys of all customers in `raw_paths`, minted where they are new."""
+        columns = [rule.identity for rule in shop.table(table).mapping.values() if rule.identity]
+        if not columns or not raw_paths:
+            return cls(None)
+        raw = con.read_parquet(raw_paths, hive_partitioning=False)
+        ids = sorted(
+            {str(each) for each in raw.select(columns[0]).distinct().to_pyarrow()[0].to_pylist() if each is not None}
+        )
+        found = identity.keys(shop.name, ids)
+        frame = pa.table(
+            {"_id": pa.array(ids, pa.string()), "_key": pa.array([found[each] for each in ids], pa.string())}
+        )
+        return cls(ibis.memtable(frame))
+
+
+def mapped(raw: Any, shop: Shop, contract: Contract, customers: Customers) -> tuple[Any, dict[str, Any]]:
+    """(rows in contract columns plus SOURCE, contract column -> boolean: the source's value could not be converted)."""
+    rules = shop.table(contract.name).mapping
+    secret = {rule.identity for rule in rules.values()}
+    if customers.keys is not None:
+        column = next(rule.identity for rule in rules.values() if rule.identity)
+        raw = raw.mutate(_id=raw[column].cast("string"))
+        raw = raw.left_join(customers.keys, "_id")
+    made = {column.name: _made(raw, shop, column, rules.get(column.name)) for column in contract.columns}
+    open_columns = {name: raw[name] for name in shop.table(contract.name).columns if name not in secret}
+    rows = raw.select(**made, **{SOURCE: ibis.struct(open_columns)})
+    unreadable = {
+        name: rows[name].isnull() & rows[SOURCE][rule.reads].notnull()
+        for name, rule in rules.items()
+        if rule.reads in open_columns and _can_fail(raw[rule.reads].type(), rule, contract.column(name))
+    }
+    return rows, unreadable
+
+
+def _made(raw: Any, shop: Shop, column: Column, rule: Mapped | None) -> Any:
+    kind = _IBIS[column.logicalType]
+    if rule is None:
+        return raw[column.name].cast(kind)
+    if rule.constant:
+        return ibis.literal(rule.constant).cast(kind)
+    if rule.identity:
+        return raw["_key"]
+    if rule.money:
+        return _whole(raw[rule.money], 10**shop.minor_digits)
+    return _moment(raw, shop, rule) if rule.timestamp or rule.week else _cast(raw[rule.column], column, kind)
+
+
+def _moment(raw: Any, shop: Shop, rule: Mapped) -> Any:
+    if rule.week:
+        return week_start(raw, rule.week, shop)
+    return timestamp(raw, rule.timestamp, zone=rule.zone, form=rule.format)
+
+
+def _cast(value: Any, column: Column, kind: Any) -> Any:
+    if column.logicalType == "integer" and value.type().is_floating():
+        return _whole(value, 1)
+    return value.try_cast(kind) if value.type().is_string() and kind != "string" else value.cast(kind)
+
+
+def _whole(value: Any, scale: int) -> Any:
+    """`value * scale` as int64; null where that is no whole number."""
+    scaled = value.try_cast("float64") * float(scale)
+    whole = scaled.round()
+    return ((scaled - whole).abs() < _ROUNDING).ifelse(whole.try_cast("int64"), ibis.null("int64"))
+
+
+def _can_fail(source: Any, rule: Mapped, column: Column) -> bool:
+    if rule.money or rule.format:
+        return True
+    wanted = column.logicalType
+    return bool((source.is_string() and wanted != "string") or (source.is_floating() and wanted == "integer"))
