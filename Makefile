@@ -9,7 +9,6 @@ export UV_FIND_LINKS ?= $(shell printenv PIP_FIND_LINKS || $(PYTHON) -m pip conf
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 export DO_NOT_TRACK := 1
-export FEAST_USAGE := False
 
 .PHONY: help demo test bench lint types imports unit browser lock clean
 help: ## this list

@@ -96,7 +96,10 @@ def frame_schema(contract: Contract) -> Any:
 def _frame_column(pa: Any, column: Column) -> Any:
     checks = []
     for rule in column.quality:
-        given, how = rule.arguments, {"name": rule.name, "raise_warning": rule.severity == "warning"}
+        given, how = (
+            rule.arguments,
+            {"name": rule.name, "error": rule.name, "raise_warning": rule.severity == "warning"},
+        )
         if given.minimum is not None:
             checks.append(pa.Check.ge(given.minimum, **how))
         if given.maximum is not None:

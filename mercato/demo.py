@@ -95,6 +95,7 @@ def _chain(airflow: Airflow, view: View, steps: Plan) -> Made:
     run_id = f"demo-{clock.real():%Y%m%dT%H%M%SZ}"
     view.say(f"Airflow is ready at {airflow.url}; running bootstrap as {run_id}")
     since, peak, tasks = time.monotonic(), 0.0, list[TaskRun]()
+    airflow.give_up("demo-")  # else it would go on with them, and bootstrap would wait for its own earlier run
     airflow.trigger("bootstrap", run_id, steps.conf())
     for tasks in airflow.follow("bootstrap", run_id):
         view.tasks(tasks)
@@ -145,7 +146,7 @@ def _look(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str
     python, host = sys.executable, "127.0.0.1"
     pages = {
         "mlflow": ["-m", "mlflow", "server", "--backend-store-uri", settings.mlflow(), "--workers", "1"],
-        "drift_reports": ["-m", "evidently", "ui", "--workspace", str(settings.root / "drift")],
+        "drift_reports": ["-m", "evidently.cli", "ui", "--workspace", str(settings.root / "drift" / "evidently")],
     }
     for name, arguments in pages.items():
         command = [python, *arguments, "--host", host, "--port", str(ports[name])]

@@ -1,5 +1,6 @@
 """Airflow for the demo: its parts under the guardian, `bootstrap` triggered, every task's state as it changes."""
 
+import json
 import os
 import secrets
 import sys
@@ -138,6 +139,13 @@ class Airflow:
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf)}
         self._call("POST", f"dags/{dag_id}/dagRuns", json=body)
 
+    def give_up(self, prefix: str) -> None:
+        """End the runs whose id begins with `prefix` and that an earlier, interrupted Airflow left unfinished."""
+        query = {"run_id_prefix_pattern": prefix, "state": ["running", "queued"], "limit": _MAX_TASKS}
+        for run in self._call("GET", "dags/~/dagRuns", params=query)["dag_runs"]:
+            path = f"dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}"
+            self._call("PATCH", path, json={"state": "failed"})
+
     def follow(self, dag_id: str, run_id: str, pause: float = 1.0) -> Iterator[list[TaskRun]]:
         """Every task of the runs called `run_id`, again and again until the one of `dag_id` ended; ChainFailed."""
         answered = time.monotonic()
@@ -192,7 +200,7 @@ class Airflow:
         log = log / f"dag_id={first.dag_id}" / f"run_id={run_id}" / f"task_id={first.task_id}"
         log = log / f"attempt={first.try_number}.log"
         return (
-            f"{first.dag_id}.{first.task_id} failed; the end of {log}:\n{tail(log)}\n"
+            f"{first.dag_id}.{first.task_id} failed; the end of {log}:\n{_readable(log)}\n"
             f"Next: docs/runbooks/{first.dag_id}.md, then run the demo again: what is done is done again, "
             "with the same result"
         )
@@ -208,6 +216,20 @@ def tail(log: Path, lines: int = _LOG_LINES) -> str:
     if not log.exists():
         return f"(no log at {log})"
     return "\n".join("  " + line[:400] for line in log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _readable(log: Path) -> str:
+    """The last events of a task's log, which is one JSON object a line; errors with what they say."""
+    if not log.exists():
+        return tail(log)
+    lines = []
+    for line in log.read_text(errors="replace").splitlines():
+        with suppress(ValueError, AttributeError):
+            event = json.loads(line)
+            if "::" not in str(event.get("event")):
+                lines.append(f"  {event.get('level', 'info'):<8} {event.get('event')}")
+            lines.extend(f"  {each['exc_type']}: {each['exc_value']}" for each in event.get("error_detail") or [])
+    return "\n".join(lines[-_LOG_LINES:])
 
 
 def _time(value: str | None) -> datetime | None:

@@ -1,10 +1,6 @@
 """What the gateway counts. Labels are closed sets: routes, statuses, parts, outcomes."""
 
-import os
-import shutil
-from pathlib import Path
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess, values
 
 REQUESTS = Counter("mercato_requests_total", "Requests answered.", ["route", "status"])
 LATENCY = Histogram(
@@ -28,16 +24,8 @@ READY = Gauge("mercato_ready", "1 when a release is loaded and warmed.", multipr
 
 def render() -> bytes:
     """All metrics in the Prometheus text format, summed over the worker processes."""
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if not folder:
+    if values.ValueClass is values.MutexValue:
         return generate_latest()
     registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
-
-
-def fresh_folder(folder: Path) -> None:
-    """An empty folder for the workers' counters; one process calls it before any worker starts."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)

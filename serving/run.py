@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 from mercato.errors import BadSetting, TransientError
 from mercato.settings import Settings
-from serving.metrics import fresh_folder
 
 
 class PortInUse(TransientError):
@@ -67,9 +66,14 @@ def serve(settings: Settings) -> None:
     """
     host, port = address(settings.url)
     check_port(host, port)
-    fresh_folder(settings.root / "metrics")
-    os.environ.update(BENTOML_DO_NOT_TRACK="True", DO_NOT_TRACK="1", MERCATO_HOME=str(settings.root))
-    # One thread per native library: two rank threads share two cores with everything else.
+    # BentoML empties a folder below its home for the workers' counters: two gateways may not share one.
+    os.environ.update(
+        BENTOML_HOME=str(settings.root / "bentoml"),
+        BENTOML_DO_NOT_TRACK="True",
+        DO_NOT_TRACK="1",
+        MERCATO_HOME=str(settings.root),
+    )
+    # One thread per native library: more only wait for each other on a busy machine.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     command = [sys.executable, "-m", "bentoml", "serve", "serving.service:Gateway", "--host", host, "--port", str(port)]

@@ -10,14 +10,16 @@ from feature_repo.text import normalise_query
 
 MAX_EVENTS = 1_000
 """Events in one request."""
+MAX_QUERY = 500
+"""Characters of a query."""
 MINOR_PER_MAJOR = 100
 """Cents in a unit of the shop's currency."""
 
 
 def _query(value: str) -> str:
-    found = len(normalise_query(value))
-    if not 1 <= found <= 500:  # noqa: PLR2004
-        raise ValueError(f"the query has {found} characters after normalising, need 1 to 500")
+    found = len(" ".join(value.split()))
+    if found > MAX_QUERY or not normalise_query(value):
+        raise ValueError(f"the query has {found} characters, need 1 to {MAX_QUERY}, at least one of them in a word")
     return value
 
 

@@ -94,5 +94,3 @@ def tree(lake: Lake) -> dict[str, str]:
         for path in sorted(root.rglob("*"))
         if path.is_file()
     }
-
-

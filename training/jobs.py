@@ -165,7 +165,7 @@ def build_ranker_rows(settings: Settings, until: datetime) -> dict[str, Any]:
     rows = dataset.build(past_.artefacts, past_.customers, past_.purchases, past_.since, until)
     lake = paths.lake(settings)
     with lake.writing(_rows_path(lake, until)) as aside:
-        ranker_rows.save(rows, aside)
+        ranker_rows.save(rows, past_.artefacts.config, aside)
     return dataset.digest(rows)
 
 
@@ -178,9 +178,9 @@ def train_ranker(settings: Settings, goal: str, until: datetime) -> dict[str, An
     path = _rows_path(lake, until)
     if not lake.exists(path):
         raise ArtefactMissing(f"found no ranker rows for {until.isoformat()} at {path}; run train_ranker's first task")
-    rows = ranker_rows.load(lake.local(path))
+    rows, pipeline = ranker_rows.load(lake.local(path))
     config = ranker.NOVEL if goal == "novel" else ranker.RankerConfig()
-    trained = ranker.train(config, rows)
+    trained = ranker.train(config, rows, pipeline)
     said = dataset.digest(rows)
     ref = record(
         settings,

@@ -14,6 +14,8 @@ from training.moments import UTC_TIME, timestamp, week_start
 SOURCE = "_source"
 """Struct of the source's columns without customers' ids, carried beside the mapped ones until rules are checked."""
 _IBIS = {"string": "string", "integer": "int64", "number": "float64", "boolean": "boolean", "timestamp": UTC_TIME}
+_EXACT = 2.0**53
+"""Floats from here on hold no single units any more."""
 _ROUNDING = 1e-3
 """Largest part of a minor unit that counts as float noise."""
 
@@ -89,8 +91,9 @@ def _cast(value: Any, column: Column, kind: Any) -> Any:
 def _whole(value: Any, scale: int) -> Any:
     """`value * scale` as int64; null where that is no whole number."""
     scaled = value.try_cast("float64") * float(scale)
-    whole = scaled.round()
-    return ((scaled - whole).abs() < _ROUNDING).ifelse(whole.try_cast("int64"), ibis.null("int64"))
+    exact = (scaled.isnan() | (scaled.abs() >= _EXACT)).ifelse(ibis.null("float64"), scaled)
+    whole = exact.round().cast("int64")
+    return ((exact - whole).abs() < _ROUNDING).ifelse(whole, ibis.null("int64"))
 
 
 def _can_fail(source: Any, rule: Mapped, column: Column) -> bool:

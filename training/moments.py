@@ -15,9 +15,7 @@ def _timezone(zone: str, local: datetime) -> datetime:  # type: ignore[empty-bod
     """The instant at which clocks in `zone` show `local` (DuckDB's ICU function)."""
 
 
-_local_to_utc = ibis.udf.scalar.builtin(
-    _timezone, name="timezone", signature=((dt.string, dt.Timestamp()), UTC_TIME)
-)
+_local_to_utc = ibis.udf.scalar.builtin(_timezone, name="timezone", signature=((dt.string, dt.Timestamp()), UTC_TIME))
 
 
 def to_utc(local: Any, zone: str) -> Any:

@@ -1,5 +1,6 @@
 // One page, no framework: the address after # is the state, and every text goes in as text, never as markup.
-const SHOWN = 10, HISTORY_SHOWN = 15, CHOICES_SHOWN = 40;
+const SHOWN = 10, CHOICES_SHOWN = 40;
+const HISTORY_SHOWN = matchMedia("(min-width: 62rem)").matches ? 15 : 5;
 const $ = (id) => document.getElementById(id);
 const state = { household: "", goal: "all", q: "", product: "", why: "" };
 const page = { households: [], history: null, later: null, names: new Map(), recommended: null, degraded: new Map(), order: "times" };
@@ -61,7 +62,7 @@ const fill = (node, ...children) => node.replaceChildren(...children.filter(Bool
 const show = (id, yes) => { $(id).hidden = !yes; };
 const number = (value) => (typeof value !== "number" ? String(value)
   : Number.isInteger(value) ? String(value) : Math.abs(value) < 0.001 ? value.toExponential(2) : value.toFixed(4));
-const day = (iso) => (iso ? iso.slice(0, 10) : "");
+const moment = (iso) => `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC`;
 const cut = (text, length) => (text.length > length ? text.slice(0, length) + "…" : text);
 const plural = (n, one, many) => `${n} ${n === 1 ? one : many}`;
 const web = (url) => (/^https?:\/\//.test(url || "") ? url.replace(/\/+$/, "") : "");
@@ -87,7 +88,7 @@ function drawDegraded() {
 }
 
 const link = (productId, name) =>
-  el("button", { type: "button", class: "name", on: () => go({ product: productId, why: "" }) }, name || productId);
+  el("button", { type: "button", class: "name", data: { product: productId }, on: () => go({ product: productId, why: "" }) }, name || productId);
 
 function mark(productId) {
   if (!page.later || !page.later.has(productId)) return null;
@@ -100,12 +101,13 @@ function hits(productIds) {
   return `${productIds.filter((id) => page.later.has(id)).length} of ${productIds.length} were bought in the four weeks after.`;
 }
 
-function rankedItem(each, extra) {
+// A product, its mark, and below them in small print what is known about it here.
+function rankedItem(each, ...about) {
   if (each.name) page.names.set(each.product_id, each.name);
-  const about = [money(each.price, each.currency), each.category, each.brand].filter(Boolean).join(" · ");
-  return el("li", page.later && page.later.has(each.product_id) ? { class: "hit" } : {},
+  return el("li", page.later?.has(each.product_id) ? { class: "hit" } : {},
     el("div", { class: "line" }, link(each.product_id, each.name), mark(each.product_id)),
-    el("div", { class: "about" }, about, extra));
+    el("div", { class: "about" }, ...[money(each.price), ...about].filter(Boolean).map((part) =>
+      (part instanceof Node ? part : el("span", {}, part)))));
 }
 
 // ---------------------------------------------------------------- household
@@ -157,7 +159,7 @@ function drawHistory() {
   fill($("history-rows"), ...bought.slice(0, all ? bought.length : HISTORY_SHOWN).map((each) => el("tr", {},
     el("td", {}, link(each.product_id, each.name)),
     el("td", { class: "n" }, `${each.times}×`),
-    el("td", { class: "n" }, day(each.last_bought)),
+    el("td", { class: "n" }, each.last_bought),
     el("td", { class: "n" }, each.every_days ? `${Math.round(each.every_days)} d` : "–"))));
   show("history-all", bought.length > HISTORY_SHOWN && !all);
   $("history-all").textContent = `Show all ${bought.length}`;
@@ -170,7 +172,7 @@ function drawRival() {
   $("rival-note").textContent = state.goal === "novel"
     ? "Its own purchase frequency, the line to beat, cannot suggest anything new. For comparison only."
     : `The ten most frequent, which is a strong guess. ${hits(most.map((each) => each.product_id))}`;
-  fill($("rival"), ...most.map((each) => rankedItem(each, el("span", {}, `bought ${plural(each.times, "time", "times")}`))));
+  fill($("rival"), ...most.map((each) => rankedItem(each, `bought ${plural(each.times, "time", "times")}`)));
 }
 
 function drawRecommended() {
@@ -178,15 +180,12 @@ function drawRecommended() {
   if (!answer) return;
   $("ours-note").textContent = !answer.results.length ? "Nothing to recommend here."
     : !state.household ? "What a customer without a history is shown."
-    : `${state.goal === "novel" ? "Products that it never bought before." : "In the order of the ranker."} ${hits(answer.results.map((each) => each.product_id))}`;
+    : `${state.goal === "novel" ? "Products it never bought before." : "In the order of the ranker."} `
+      + hits(answer.results.map((each) => each.product_id));
   fill($("ours"), ...answer.results.map((each) => {
-    const reasons = (each.reasons || []).join("; ");
     const why = el("button", { type: "button", class: "why", "aria-label": `Why ${each.name || each.product_id}, and where from`,
       on: () => go({ why: each.product_id, product: "" }) }, "why / where from");
-    const item = rankedItem(each, null);
-    if (reasons) item.append(el("div", { class: "reason" }, reasons));
-    item.append(why);
-    return item;
+    return rankedItem(each, (each.reasons || []).join("; "), why);
   }));
 }
 
@@ -241,8 +240,17 @@ async function search() {
     $("results-title").textContent = answer.results.length
       ? `${plural(answer.total ?? answer.results.length, "product", "products")} for “${cut(state.q, 60)}”`
       : `Nothing found for “${cut(state.q, 60)}”`;
-    fill($("results-list"), ...answer.results.map((each) => rankedItem(each, null)));
+    drawFound($("results-list"), answer.results);
   }, (error) => fill($("results-list"), el("li", {}, trouble(error))));
+}
+
+const spoken = (category) => category && category[0] + category.slice(1).toLowerCase();
+
+function drawFound(list, results) {
+  const draw = (categories) => fill(list, ...results.map((each) => rankedItem(each, spoken(categories[each.product_id]))));
+  draw({});
+  const ids = results.map((each) => encodeURIComponent(each.product_id)).join(",");
+  if (ids) ask(`categories of ${list.id}`, () => call(`page/api/categories?ids=${ids}`), draw, () => {});
 }
 
 function openPanel(title, ...body) {
@@ -256,20 +264,20 @@ const facts = (pairs) => pairs.filter(([, value]) => value !== "" && value !== n
 
 async function drawProduct() {
   const id = state.product, path = `v1/products/${encodeURIComponent(id)}`;
-  const similar = el("ol", { class: "found" }), about = el("dl", { class: "facts" });
+  const similar = el("ol", { class: "found", id: "similar" }), about = el("dl", { class: "facts" });
   openPanel(page.names.get(id) || `Product ${id}`, about, el("h3", {}, "Similar products"), similar);
   const bought = (page.history || []).find((each) => each.product_id === id);
-  const mine = bought ? [["this household", `bought it ${plural(bought.times, "time", "times")}, last on ${day(bought.last_bought)}`]] : [];
+  const mine = bought ? [["this household", `bought it ${plural(bought.times, "time", "times")}, last on ${bought.last_bought}`]] : [];
   await Promise.all([
-    ask("product", () => call(path), (answer) => {
-      const product = answer.product || answer;
+    ask("product", () => call(path), (product) => {
       $("panel-title").textContent = product.name || `Product ${id}`;
-      fill(about, ...facts([["price", money(product.price, product.currency)], ["category", product.category],
-        ["brand", product.brand], ["type", product.product_type], ["size", product.package_size],
-        ["department", product.department], ["product id", id], ...mine]));
+      fill(about, ...facts([["price", money(product.price, product.currency)], ["category", spoken(product.category)],
+        ["brand", product.brand], ["type", spoken(product.product_type)], ["size", product.package_size],
+        ["department", spoken(product.department)], ["promotion", product.on_promotion ? "on promotion now" : ""],
+        ["product id", id], ...mine]));
     }, (error) => fill(about, trouble(error))),
     ask("similar", () => call(`${path}/similar?n=8`), (answer) => {
-      if (answer.results.length) fill(similar, ...answer.results.map((each) => rankedItem(each, null)));
+      if (answer.results.length) drawFound(similar, answer.results);
       else fill(similar, el("li", { class: "note" }, "None known."));
     }, (error) => fill(similar, el("li", {}, trouble(error)))),
   ]);
@@ -297,10 +305,23 @@ function table(caption, heads, rows) {
       (i ? el("td", {}, cell) : el("th", { scope: "row" }, cell))))))));
 }
 
-function evaluation(answer) {
-  const score = (row) => number(row.value ?? "–") + (row.low === null ? "" : ` [${number(row.low)}, ${number(row.high)}]`);
-  if (!answer.evaluation.length) return [el("p", { class: "note" }, "This release carries no offline metrics.")];
-  return answer.evaluation.map((each) => table(each.title || "other", ["", "value [95 % interval]"], each.rows.map((row) => [row.name, score(row)])));
+const METHODS = { served: "this release", frequency: "its purchase frequency", decay_popularity: "decayed frequency + popularity" };
+const span = ([low, high]) => `${low.toFixed(3)} to ${high.toFixed(3)}`;
+
+function evaluation(found) {
+  const retry = "Run `mercato evaluate recommend` to measure it against the baselines.";
+  if (!found) return [el("p", { class: "note" }, `This release was not evaluated here yet. ${retry}`)];
+  const tables = new Map();
+  for (const row of found.rows) {
+    const title = `${row.goal === "novel" ? "only new products" : "anything"}, ${row.slice}`;
+    tables.set(title, [...(tables.get(title) || []), row]);
+  }
+  return [el("h3", {}, "Measured offline"), el("p", { class: "note" }, `Truth: ${found.truth}. Intervals are 95 %.`),
+    ...[...tables].map(([title, rows]) => table(`${title} (${rows[0].households} households)`,
+      ["method", "NDCG@10", "interval", "Recall@10", "Hit@10", "this release is better by"],
+      rows.map((row) => [METHODS[row.method] || row.method.replaceAll("_", " "), row.ndcg_at_10.toFixed(3), span(row.interval),
+        row.recall_at_10.toFixed(3), row.hit_at_10.toFixed(3),
+        row.served_gain ? `${row.served_gain[0].toFixed(3)} (${span(row.served_gain.slice(1))})` : "–"])))];
 }
 
 async function loadRelease(id) {
@@ -308,10 +329,10 @@ async function loadRelease(id) {
   await ask("release", () => release(id), (answer) => {
     const origin = answer.manifest.provenance;
     show("release", true);
-    fill($("release-facts"), ...facts([["release", el("code", {}, id)], ["saw nothing after", origin.fit_until],
+    fill($("release-facts"), ...facts([["release", el("code", {}, id)], ["saw nothing after", moment(origin.fit_until)],
       ["code revision", el("code", {}, cut(origin.code_revision, 12))]]));
-    fill($("release-metrics"), ...evaluation(answer));
-    fill($("links"), ...Object.entries(answer.links).map(([name, url]) => web(url) && outward(`${name} ↗`, web(url))));
+    fill($("release-metrics"), ...evaluation(answer.evaluation));
+    fill($("links"), ...Object.entries(answer.links).map(([name, url]) => web(url) && outward(`${name.replaceAll("_", " ")} ↗`, web(url))));
   }, (error) => { show("release", true); fill($("release-facts"), trouble(error)); });
 }
 
@@ -344,7 +365,7 @@ async function drawWhy() {
   await ask("why", () => release(answer.release_id), (made) => {
     const origin = made.manifest.provenance;
     fill(from, el("dl", { class: "facts" }, ...facts([["release", el("code", {}, answer.release_id)],
-      ["request", el("code", {}, answer.request_id)], ["saw nothing after", origin.fit_until], ["code revision", el("code", {}, origin.code_revision)]])),
+      ["request", el("code", {}, answer.request_id)], ["saw nothing after", moment(origin.fit_until)], ["code revision", el("code", {}, origin.code_revision)]])),
     runsTable(made),
     table("Data that were read", ["table or view", "digest"],
       Object.entries(origin.snapshots).map(([name, digest]) => [name, el("code", {}, cut(digest, 16))])));

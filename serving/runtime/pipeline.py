@@ -33,6 +33,7 @@ NON_FINITE: Final = "non_finite_scores"
 """Also a hard fault: the server that sees it takes the release out of traffic."""
 RETRIEVAL_MISSING: Final = "retrieval_missing"
 CUSTOMER_FEATURES_BAD: Final = "customer_features_unusable"
+"""For callers of rank(): the online row could not be read as a customer, so cold start answered."""
 _RRF: Final = 20.0
 """Constant of reciprocal-rank fusion where scores of unlike scales are merged."""
 

@@ -12,7 +12,7 @@ from dags import runs
 from data_contracts.shop import load_shop
 
 SHOP = load_shop("complete_journey")
-DAYS = [date(2017, 1, 1) + timedelta(days=i) for i in range(3)]
+DAYS = [date(2017, 1, 1) + timedelta(days=i) for i in range(2)]
 OTHERS = r"(?!.*_(products|customers|transactions)$|wait_for_).*"
 """Tasks left out: the other tables, whose references begin before this window."""
 
@@ -20,8 +20,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Airflow's own, while it run
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Mercato home of its own for the tasks."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dagbag: Any) -> Path:
+    """A Mercato home of its own for the tasks; `dag.test()` of Airflow 3.3.2 cannot run a DAG with a deadline."""
+    for dag in dagbag.dags.values():
+        monkeypatch.setattr(dag, "deadline", None)
     monkeypatch.setenv("MERCATO_HOME", str(tmp_path))
     runs.settings.cache_clear()
     return tmp_path
@@ -65,5 +67,6 @@ def test_the_same_window_twice_and_day_by_day_leaves_the_same_bytes(
 def test_a_run_without_a_window_fails_before_it_reads(dagbag: Any, airflow_home: Path, home: Path) -> None:
     """A manual run without since and until fails in its first task and writes nothing."""
     run = dagbag.dags["extract_sources"].test(run_conf={}, mark_success_pattern=OTHERS)
-    assert run.state == "failed"
+    states = {each.task_id: each.state for each in run.get_task_instances()}
+    assert {states[f"extract_{table}"] for table in ("products", "customers", "transactions")} == {"failed"}
     assert not (home / "data").exists()

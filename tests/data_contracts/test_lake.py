@@ -101,9 +101,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    hours=st.integers(0, 70 * 24), delay=st.integers(-200, 400), back=st.none() | st.integers(0, 40 * 24)
-)
+@given(hours=st.integers(0, 70 * 24), delay=st.integers(-200, 400), back=st.none() | st.integers(0, 40 * 24))
 def test_pruning_and_skipped_deduplication_do_not_show(real: Lake, hours: int, delay: int, back: int | None) -> None:
     """as_of equals the definition written out over all clean rows, for any D, K and since."""
     until = datetime(2016, 12, 26, 5, tzinfo=UTC) + timedelta(hours=hours)
@@ -161,9 +159,14 @@ def test_an_error_puts_no_partition_in_place(tmp_path: Path, corrected: Lake) ->
     frame = as_of(corrected, "products", event_before=FOREVER, known_before=FOREVER).to_pyarrow()
     data = encode(frame)
     about = describe(frame, data, table="products", layer="clean", ds="2017-01-01", contract="products@1", inputs={})
-    with pytest.raises(RuntimeError), writing(lake) as out:
-        out.put(data, about)
-        raise RuntimeError
+
+    def fail() -> None:
+        with writing(lake) as out:
+            out.put(data, about)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

@@ -1,6 +1,7 @@
 """A shop's YAML: typos are named, business days follow the shop's own clock."""
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ DAYS = st.dates(date(2016, 1, 1), date(2030, 1, 1))
 
 @given(INSTANTS)
 def test_every_instant_lies_in_exactly_its_business_day(instant: datetime) -> None:
-    """since <= instant < until of its own day, and the day's bounds map back to the day and the next one."""
+    """Since <= instant < until of its own day, and the day's bounds map back to the day and the next one."""
     day = SHOP.business_day(instant)
     since, until = SHOP.day_bounds(day)
     assert since <= instant < until
@@ -26,13 +27,13 @@ def test_every_instant_lies_in_exactly_its_business_day(instant: datetime) -> No
 
 @given(DAYS, st.integers(1, 30))
 def test_days_tile_a_window(first: date, n: int) -> None:
-    """n days in a row have no gap and no overlap, whatever the clocks do."""
+    """Days in a row have no gap and no overlap, whatever the clocks do."""
     since, until = SHOP.day_start(first), SHOP.day_start(first + timedelta(days=n))
     days = SHOP.whole_days(since, until)
     bounds = [SHOP.day_bounds(day) for day in days]
     assert len(days) == n
     assert (bounds[0][0], bounds[-1][1]) == (since, until)
-    assert all(one[1] == two[0] for one, two in zip(bounds, bounds[1:], strict=False))
+    assert all(one[1] == two[0] for one, two in pairwise(bounds))
 
 
 @pytest.mark.parametrize(("day", "hours"), [("2017-03-12", 23), ("2017-11-05", 25), ("2017-06-01", 24)])

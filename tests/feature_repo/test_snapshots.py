@@ -40,9 +40,7 @@ BOUGHT = purchases(
         ("b", "4", "milk", 3, 100),
     ]
 )
-PRODUCTS = pd.DataFrame(
-    {"product_id": ["milk", "soap", "tea", "cream"], "category": ["DAIRY", None, "TEA", "DAIRY"]}
-)
+PRODUCTS = pd.DataFrame({"product_id": ["milk", "soap", "tea", "cream"], "category": ["DAIRY", None, "TEA", "DAIRY"]})
 
 
 def test_history_by_hand() -> None:

@@ -34,4 +34,4 @@ def test_normalising_is_idempotent(query: str) -> None:
 
 def test_query_by_hand() -> None:
     """Case, width, punctuation and runs of space do not matter."""
-    assert normalise_query("  ＩＣＥ,  Cream!\n") == "ice cream"
+    assert normalise_query("  \uff29\uff23\uff25,  Cream!\n") == "ice cream"

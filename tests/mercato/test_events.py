@@ -107,7 +107,9 @@ def test_every_acknowledged_event_survives_kill_9(tmp_path: Path) -> None:
         acknowledged |= set(writer.communicate(timeout=120)[0].split())
         assert writer.returncode == 0
     assert victim.returncode == -signal.SIGKILL
-    stored = [each.row.event_id for each in read_events(url_of(tmp_path), known_from=AT, known_before=AT.replace(year=9999))]
+    stored = [
+        each.row.event_id for each in read_events(url_of(tmp_path), known_from=AT, known_before=AT.replace(year=9999))
+    ]
     assert len(stored) == len(set(stored))
     assert acknowledged <= set(stored)
     assert {f"e{at}" for at in range(800)} == set(stored)
@@ -120,13 +122,17 @@ def test_a_full_disk_is_no_acknowledgement(tmp_path: Path) -> None:
         assert log.append([row("e0")]).result(10).accepted == 1
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
         try:
-            outcomes = [log.append([row(f"e{n}-{at}" + "x" * 400) for at in range(100)]).exception(30) for n in range(1, 6)]
+            outcomes = [
+                log.append([row(f"e{n}-{at}" + "x" * 400) for at in range(100)]).exception(30) for n in range(1, 6)
+            ]
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert isinstance(outcomes[-1], StoreUnavailable)
         assert "nothing was acknowledged" in str(outcomes[-1])
         assert log.append([row("after")]).result(10).accepted == 1
-    stored = {each.row.event_id for each in read_events(url_of(tmp_path), known_from=AT, known_before=AT + timedelta(days=1))}
+    stored = {
+        each.row.event_id for each in read_events(url_of(tmp_path), known_from=AT, known_before=AT + timedelta(days=1))
+    }
     assert {"e0", "after"} <= stored
     accepted = [n for n, outcome in enumerate(outcomes, start=1) if outcome is None]
     assert len(stored) == 2 + 100 * len(accepted)

@@ -46,7 +46,7 @@ def test_settings_name_the_lake(tmp_path: Path) -> None:
     """Without a URL the data lie below home; the shop's name is a folder."""
     found = lake(Settings(home=tmp_path))
     assert found.path("raw") == f"{tmp_path}/data/complete_journey/raw"
-    assert lake(Settings(home=tmp_path), "other").path() == f"{tmp_path}/data/other/"
+    assert lake(Settings(home=tmp_path), "other").path() == f"{tmp_path}/data/other"
 
 
 def test_hashes_and_canonical_json(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ scores = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=3
 
 @given(scores)
 def test_interval_holds_the_mean(values: list[float]) -> None:
-    """low <= mean <= high up to rounding, within the range of the values, and the same seed gives the same numbers."""
+    """Bounds lie within the range of the values, low below high, and the same seed gives the same numbers."""
     found = bootstrap_mean(values, resamples=400)
     assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
     assert found.mean == pytest.approx(np.mean(values))

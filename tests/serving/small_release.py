@@ -128,7 +128,12 @@ def _search(products: object, scratch: Path) -> dict[str, Path]:
     )
     keyword = scratch / "keyword_index"
     keyword = keyword if keyword.exists() else keyword.with_suffix(".npz")
-    return {"encoder": encoder, "tokenizer": tokenizer, "faiss_index": scratch / "faiss_index", "keyword_index": keyword}
+    return {
+        "encoder": encoder,
+        "tokenizer": tokenizer,
+        "faiss_index": scratch / "faiss_index",
+        "keyword_index": keyword,
+    }
 
 
 def go_live(settings: Settings, weights: dict[str, int]) -> RoutingDocument:

@@ -23,7 +23,9 @@ LATE = datetime(2017, 3, 9, 20, tzinfo=UTC)
 
 
 def raw_rows(folder: Path, day: str) -> list[dict[str, object]]:
-    return pq.read_table(folder / f"complete_journey/raw/transactions/ds={day}/part.parquet", partitioning=None).to_pylist()
+    return pq.read_table(
+        folder / f"complete_journey/raw/transactions/ds={day}/part.parquet", partitioning=None
+    ).to_pylist()
 
 
 def test_a_row_lands_on_the_business_day_on_which_it_was_known(tmp_path: Path) -> None:
@@ -35,7 +37,7 @@ def test_a_row_lands_on_the_business_day_on_which_it_was_known(tmp_path: Path) -
     assert (report.rows, report.days, report.new_rows) == (2, 2, 2)
     assert lake.days("raw", "transactions") == ["2017-03-06", "2017-03-07"]
     [row] = raw_rows(tmp_path, "2017-03-07")
-    assert row["household_id"] == 7 and row["sales_value"] == 1.5
+    assert (row["household_id"], row["sales_value"]) == (7, 1.5)
     assert row["event_time"] == late.replace(tzinfo=UTC)
     assert row["known_at"] == datetime(2017, 3, 7, 5, 5, tzinfo=UTC)
 
@@ -153,7 +155,7 @@ def test_a_truncated_or_missing_source_is_named(tmp_path: Path) -> None:
 def test_a_row_without_a_time_is_an_error(tmp_path: Path) -> None:
     """A row that cannot be placed in time stops the run with a count and an example."""
     shop = hand_shop(tmp_path / "source", [line(1), line(2, transaction_timestamp=None)])
-    with pytest.raises(SchemaMismatch, match="1 rows .* have no event time"):
+    with pytest.raises(SchemaMismatch, match=r"1 rows .* have no event time"):
         extract(make_lake(tmp_path), shop, "transactions", **days(MONDAY, 1, shop))
 
 
@@ -179,13 +181,15 @@ extract(make_lake(Path(sys.argv[1])), shop, "transactions", **days(MONDAY, 60, s
 
 
 def test_a_killed_extraction_is_completed_by_the_next(tmp_path: Path) -> None:
-    """kill -9 at several moments leaves whole partitions only; the same run again equals one that was never killed."""
+    """A kill -9 at several moments leaves only whole partitions; run again, it equals one never killed."""
     shop: Shop = sample_shop()
     clean_run = make_lake(tmp_path / "clean")
     extract(clean_run, shop, "transactions", **days(MONDAY, 60, shop))
     lake = make_lake(tmp_path / "killed")
     for wait in (0.15, 0.4):
-        child = subprocess.Popen([sys.executable, "-c", SCRIPT.format(limit=""), str(tmp_path / "killed")], stdout=subprocess.PIPE)
+        child = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT.format(limit=""), str(tmp_path / "killed")], stdout=subprocess.PIPE
+        )
         assert child.stdout is not None
         child.stdout.readline()
         time.sleep(wait)
@@ -208,5 +212,3 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert OutOfSpace.__name__ in done.stderr, done.stderr[-500:]
     assert [path for path in folder.rglob("*") if path.is_file()] == []
-
-

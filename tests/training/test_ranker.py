@@ -52,8 +52,8 @@ def test_bad_windows() -> None:
     w = world(SINCE)
     with pytest.raises(BadConfig, match="since < until"):
         dataset.build(w.artefacts, w.customers, transactions(), SINCE, SINCE)
+    late = SINCE + timedelta(days=2000)
     with pytest.raises(NotEnoughData, match="no known customer"):
-        late = SINCE + timedelta(days=2000)
         dataset.build(w.artefacts, w.customers, transactions(), late, late + timedelta(days=1))
 
 

@@ -1,0 +1,163 @@
+"""The router: follows the routing document, never an older one, and only to releases that load."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_contracts.artefact_store import ArtefactStore
+from data_contracts.errors import ArtefactRefused
+from mercato import paths
+from mercato.errors import StoreUnavailable
+from mercato.settings import Settings
+from mercato.stores.routing import RoutingDocument, RoutingStore, routing_store
+from serving.errors import NoRelease
+from serving.loading import load_release, parse_in_child
+from serving.router import Router, Routing, bucket
+from tests.feature_repo.clean_sample import T
+from tests.serving.small_release import go_live
+
+
+def document(generation: int, weights: dict[str, int]) -> RoutingDocument:
+    """A routing document."""
+    return RoutingDocument(generation, weights, "s", "test", T)
+
+
+class Documents:
+    """A routing store that holds one document, or is down."""
+
+    def __init__(self) -> None:
+        self.now: RoutingDocument | None = None
+        self.down = False
+
+    def live(self, shop: str) -> RoutingDocument | None:
+        if self.down:
+            raise StoreUnavailable("down")
+        return self.now
+
+
+@pytest.fixture
+def followed() -> tuple[Documents, Router, list[str]]:
+    """A router over documents, whose releases are their own names, and the names loaded so far."""
+    documents, loaded = Documents(), []
+
+    def load(name: str) -> Any:
+        if name.startswith("bad"):
+            raise ArtefactRefused("broken")
+        loaded.append(name)
+        return name
+
+    return documents, Router(documents, "shop", load), loaded  # type: ignore[arg-type]
+
+
+def test_nothing_is_ready_before_the_first_release(followed: tuple[Documents, Router, list[str]]) -> None:
+    """Without a document the router is not ready and says what to do."""
+    _, router, _ = followed
+    router.poll()
+    assert not router.ready
+    with pytest.raises(NoRelease, match="no release"):
+        router.current()
+
+
+def test_an_older_generation_is_refused(followed: tuple[Documents, Router, list[str]]) -> None:
+    """After generation 2 a store that answers generation 1 changes nothing."""
+    documents, router, _ = followed
+    for generation in (2, 1):
+        documents.now = document(generation, {f"r{generation}": 10_000})
+        router.poll()
+    assert router.current().document.generation == 2
+
+
+def test_the_last_good_document_stays_when_the_store_is_down(followed: tuple[Documents, Router, list[str]]) -> None:
+    """A poll that fails leaves what is in force."""
+    documents, router, _ = followed
+    documents.now = document(1, {"r1": 10_000})
+    router.poll()
+    documents.down = True
+    with pytest.raises(StoreUnavailable):
+        router.poll()
+    assert router.current().champion == "r1"
+
+
+def test_a_release_that_does_not_load_is_not_served(followed: tuple[Documents, Router, list[str]]) -> None:
+    """Generation 2 names a broken release: 1 stays; generation 3 is taken at once."""
+    documents, router, loaded = followed
+    documents.now = document(1, {"r1": 10_000})
+    router.poll()
+    documents.now = document(2, {"bad": 500, "r1": 9_500})
+    with pytest.raises(ArtefactRefused):
+        router.poll()
+    router.poll()
+    assert router.current().document.generation == 1
+    documents.now = document(3, {"r3": 10_000})
+    router.poll()
+    assert (router.current().champion, loaded) == ("r3", ["r1", "r3"])
+
+
+def test_rolling_back_loads_nothing(followed: tuple[Documents, Router, list[str]]) -> None:
+    """The release before is still in memory when a newer generation points back to it."""
+    documents, router, loaded = followed
+    for generation, name in enumerate(("r1", "r2", "r1"), start=1):
+        documents.now = document(generation, {name: 10_000})
+        router.poll()
+    assert loaded == ["r1", "r2"]
+    assert router.current().champion == "r1"
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=20), st.integers(0, 4_000), st.integers(0, 900))
+def test_raising_a_weight_never_moves_a_unit_back(units: list[str], weight: int, more: int) -> None:
+    """Units of the candidate stay there when its weight goes up, and their share is their bucket's."""
+    low, high = (
+        Routing.of(document(1, {"new": w, "old": 10_000 - w}), {"new": "new", "old": "old"})  # type: ignore[dict-item]
+        for w in (weight, weight + more)
+    )
+    for unit in units:
+        assert (low.choose(unit)[0] == "new") == (bucket("s", unit) < weight)
+        if low.choose(unit)[1] == "candidate":
+            assert high.choose(unit) == low.choose(unit)
+
+
+def test_a_real_release_is_taken_over_from_the_real_store(home: Path, built: tuple[Path, str]) -> None:
+    """A router over the SQLite store loads generation 1 and takes generation 2 over without loading again."""
+    settings = Settings(home=home)
+    loads: list[str] = []
+
+    def load(name: str) -> Any:
+        loads.append(name)
+        return load_release(ArtefactStore(paths.lake(settings)), name, as_of=T + timedelta(days=1))
+
+    store: RoutingStore = routing_store(settings)
+    router = Router(store, settings.shop, load)
+    router.poll()
+    go_live(settings, {built[1]: 10_000})
+    router.poll()
+    assert (loads, router.current().document.generation) == ([built[1]], 2)
+
+
+def test_changed_bytes_are_refused_before_they_are_parsed(home: Path, built: tuple[Path, str]) -> None:
+    """One flipped byte in any artefact refuses the release by its hash."""
+    store = ArtefactStore(paths.lake(Settings(home=home)))
+    digest = store.release(built[1]).identity.artefacts["ranker_all"].sha256
+    file = Path(store.lake.path("artefacts", digest))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ArtefactRefused, match="ranker_all"):
+        load_release(store, built[1], as_of=T)
+
+
+def test_a_file_that_kills_or_hangs_its_parser_is_refused(home: Path, built: tuple[Path, str], tmp_path: Path) -> None:
+    """A ranker cut in half may crash LightGBM: the child dies, we do not. A parse that takes too long is refused."""
+    store = ArtefactStore(paths.lake(Settings(home=home)))
+    files = store.fetch(store.release(built[1]))
+    text = files["ranker_all"].read_text()
+    half = tmp_path / "half"
+    model, marker, meta = text.rpartition("\nmercato:")
+    half.write_text(model[: len(model) // 2] + marker + meta)
+    with pytest.raises(ArtefactRefused):
+        parse_in_child({**files, "ranker_all": half}, limit=60)
+    with pytest.raises(ArtefactRefused, match="within"):
+        parse_in_child(files, limit=0.01)
