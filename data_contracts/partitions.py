@@ -157,5 +157,5 @@ def _name(layer: str, table: str, ds: str) -> str:
 
 
 def _again(layer: str, table: str, ds: str) -> str:
-    step = "extract_sources" if layer == "raw" else "clean_tables"
+    step = {"raw": "extract_sources", "features": "materialize_features"}.get(layer, "clean_tables")
     return f"{step} again for {table} on {ds}"

@@ -31,7 +31,6 @@ _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "BENTOML_DO_NOT_TRACK": "True",
     "DO_NOT_TRACK": "1",
-    "FEAST_USAGE": "False",
     "HF_HUB_OFFLINE": "1",
     "NO_COLOR": "1",
 }

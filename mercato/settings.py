@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     """MLflow tracking URI; empty: SQLite in `home`."""
     url: str = "http://127.0.0.1:3000"
     """Where the gateway listens."""
+    mlflow_ui_url: str = ""
+    """Where people see MLflow; linked from Airflow when set."""
+    drift_ui_url: str = ""
+    """Where people see the drift reports; linked from Airflow when set."""
     workers: int = Field(default=1, ge=1, le=64)
     """Worker processes of the gateway."""
     clock: str = "real"

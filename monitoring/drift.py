@@ -11,7 +11,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from data_contracts.shop import load_shop
+from mercato import paths
 from mercato.paths import Lake
+from mercato.settings import Settings
 from monitoring.drift_frames import Pair, Window, feature_pairs, table_pair
 from monitoring.errors import BadWindows
 
@@ -178,3 +181,23 @@ def _compare(pair: Pair, project: _Project, folder: Path) -> SubjectDrift:
     snapshot.save_html(str(folder / html))
     drifted = tuple(name for name, score in scores.items() if score >= THRESHOLD)
     return SubjectDrift(pair.subject, pair.kind, pair.of, *rows, scores, drifted, html, "")
+
+
+def run(settings: Settings, since: datetime, until: datetime) -> dict[str, Any]:
+    """The drift of the business days [since, until) against as many days before, for every table of the shop.
+
+    Returns: what drifted (subject -> columns) and where the reports lie, as JSON values.
+    """
+    shop = load_shop(settings.shop)
+    first, last = shop.business_day(since), shop.business_day(until)
+    report = report_drift(
+        paths.lake(settings),
+        list(shop.tables),
+        since=since,
+        until=until,
+        reference_since=shop.day_start(first - (last - first)),
+        reference_until=since,
+        workspace=settings.root / "drift",
+    )
+    drifted = {subject: list(columns) for subject, columns in report.drifted.items()}
+    return {"subjects": len(report.subjects), "drifted": drifted, "summary": str(report.summary)}

@@ -12,6 +12,7 @@ from mercato.clock import Clock, clock
 from mercato.identity import Identity
 from mercato.settings import Settings
 from mercato.stores.events import EventLog, event_log
+from mercato.stores.impressions import impressions_url
 from mercato.stores.routing import routing_store
 from serving.impressions import ImpressionLog
 from serving.ingest import Ingest
@@ -74,7 +75,7 @@ class Gateway:
             identity=people,
             log=log,
             ingest=Ingest(log, people, settings.shop, now),
-            impressions=ImpressionLog(settings.sqlite("impressions")),
+            impressions=ImpressionLog(impressions_url(settings)),
         )
 
     def close(self) -> None:

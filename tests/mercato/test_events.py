@@ -67,7 +67,7 @@ def test_a_repeated_event_counts_once(tmp_path: Path) -> None:
 
 
 def test_what_was_read_is_what_was_written(tmp_path: Path) -> None:
-    """A row comes back as it was, with the time at which it reached us, inside a half-open window, without simulated ones."""
+    """A row comes back as it was, with the time at which it reached us; simulated ones only when asked for."""
     with opened(url_of(tmp_path)) as log:
         log.append([row("e1"), row("e2", origin="simulated", propensity=0.25)]).result(10)
     later = AT + timedelta(microseconds=1)
@@ -89,7 +89,7 @@ def test_closing_writes_what_waits(tmp_path: Path) -> None:
 
 
 def test_every_acknowledged_event_survives_kill_9(tmp_path: Path) -> None:
-    """Four processes post overlapping events, one is killed in the middle: what any of them saw acknowledged is there once."""
+    """Four processes post overlapping events, one is killed: what any of them saw acknowledged is there once."""
     spans = [(0, 400), (200, 600), (400, 800), (0, 800)]
     writers = [
         subprocess.Popen(

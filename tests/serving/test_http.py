@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 
 from feature_repo.online import OnlineReader
 from mercato.stores.events import read_events
+from mercato.stores.impressions import impressions_of
 from serving.gateway import Gateway
 from serving.schemas import Ranked, SearchAnswer
 from tests.feature_repo.clean_sample import T
@@ -159,6 +160,10 @@ def test_every_ranked_answer_is_logged(built: tuple[Any, str], home: Any) -> Non
     (names,) = rows.execute("SELECT names FROM feature_sets").fetchone()
     assert {each[2:] for each in found} == {(1.0, built[1], "champion", f"c{KNOWN}", "s9", 4 * len(json.loads(names)))}
     assert [each[0] for each in rows.execute(query, (page["request_id"],))] == [3, 4]
+    (first, *_) = impressions_of(opened.settings, answer["request_id"])
+    assert first["features"]["n_purchases"] >= 0
+    assert (first["position"], first["product_id"]) == (1, answer["results"][0]["product_id"])
+    assert impressions_of(opened.settings, "unknown") == []
     rows.close()
 
 
