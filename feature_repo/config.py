@@ -4,9 +4,9 @@ import importlib.util
 from typing import Any
 from urllib.parse import urlsplit
 
-from feast import RepoConfig
 from fsspec.implementations.local import LocalFileSystem
 
+from feature_repo.light_feast import RepoConfig
 from mercato import paths
 from mercato.errors import BadSetting
 from mercato.settings import Settings

@@ -2,10 +2,20 @@
 
 from typing import Any
 
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, Project, ValueType
-from feast.data_format import ParquetFormat
-from feast.types import Array, Float32, Int64, String
-
+from feature_repo.light_feast import (
+    Array,
+    Entity,
+    FeatureService,
+    FeatureView,
+    Field,
+    FileSource,
+    Float32,
+    Int64,
+    ParquetFormat,
+    Project,
+    String,
+    ValueType,
+)
 from feature_repo.views import SERVICES, TIMESTAMP, VIEWS, View, service_columns, service_digest
 
 _SCALARS = {"String": String, "Int64": Int64, "Float32": Float32}

@@ -13,13 +13,11 @@ import threading
 from typing import Any
 
 import numpy as np
-from feast.infra.online_stores.helpers import get_online_store_from_config
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
 
 from feature_repo.config import data_root, repo_config
 from feature_repo.definitions import feature_views
 from feature_repo.errors import SnapshotMismatch
+from feature_repo.light_feast import EntityKey, Value, get_online_store_from_config
 from feature_repo.views import VIEWS
 from mercato.errors import StoreUnavailable
 from mercato.settings import Settings

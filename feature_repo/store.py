@@ -10,13 +10,12 @@ from typing import Any, Final
 import pandas as pd
 import pyarrow.parquet as pq
 import structlog
-from feast import FeatureStore
-from feast.infra.online_stores.helpers import get_online_store_from_config
 
 from feature_repo import writer
 from feature_repo.config import data_root, repo_config
 from feature_repo.definitions import everything
 from feature_repo.errors import NoSnapshot, SnapshotMismatch
+from feature_repo.light_feast import FeatureStore, get_online_store_from_config
 from feature_repo.online import entity_key
 from feature_repo.views import TIMESTAMP, VIEWS, View, service_columns
 from mercato import paths

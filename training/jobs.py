@@ -1,4 +1,7 @@
-"""What the DAG tasks and the CLI call: one function a step, settings and instants in, a small JSON value out."""
+"""What the DAG tasks and the CLI call: one function a step, settings and instants in, a small JSON value out.
+
+Heavy imports are inside the functions: a task pays for its own step only.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,7 +18,6 @@ from mercato import paths
 from mercato.identity import identity
 from mercato.settings import Settings
 from training.errors import ArtefactMissing
-from training.fit import MODELS, past
 from training.provenance import code_revision
 from training.record import contract_versions, record
 
@@ -69,7 +71,7 @@ def materialize_features(settings: Settings, at: datetime) -> dict[str, Any]:
 
 def fit_retrieval(settings: Settings, model: str, until: datetime) -> dict[str, Any]:
     """The ref of a retrieval model (als, ease, user_knn, co_purchase) fitted on purchases before `until`."""
-    from training.fit import fit_model
+    from training.fit import MODELS, fit_model
 
     lake = paths.lake(settings)
     fitted = fit_model(lake, model, until)
@@ -160,12 +162,13 @@ def build_ranker_rows(settings: Settings, until: datetime) -> dict[str, Any]:
     """Rows to train both rankers on: labels in the weeks before `until`, everything else as of their beginning."""
     from training import dataset
     from training import rows as ranker_rows
+    from training.fit import past
 
-    past_ = past(settings, until)
-    rows = dataset.build(past_.artefacts, past_.customers, past_.purchases, past_.since, until)
+    then = past(settings, until)
+    rows = dataset.build(then.artefacts, then.customers, then.purchases, then.since, until)
     lake = paths.lake(settings)
-    with lake.writing(_rows_path(lake, until)) as aside:
-        ranker_rows.save(rows, past_.artefacts.config, aside)
+    with lake.writing(rows_path(lake, until)) as aside:
+        ranker_rows.save(rows, then.artefacts.config, aside)
     return dataset.digest(rows)
 
 
@@ -175,7 +178,7 @@ def train_ranker(settings: Settings, goal: str, until: datetime) -> dict[str, An
     from training import rows as ranker_rows
 
     lake = paths.lake(settings)
-    path = _rows_path(lake, until)
+    path = rows_path(lake, until)
     if not lake.exists(path):
         raise ArtefactMissing(f"found no ranker rows for {until.isoformat()} at {path}; run train_ranker's first task")
     rows, pipeline = ranker_rows.load(lake.local(path))
@@ -233,7 +236,8 @@ def _encoder(store: ArtefactStore, until: datetime) -> Any:
     return Encoder.load(*files, threads=EncoderConfig().threads)
 
 
-def _rows_path(lake: paths.Lake, until: datetime) -> str:
+def rows_path(lake: paths.Lake, until: datetime) -> str:
+    """Where the ranker's rows with labels up to `until` lie."""
     return lake.path("datasets", "ranker_rows", f"until={until:%Y%m%dT%H%M%SZ}.npz")
 
 

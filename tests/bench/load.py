@@ -1,4 +1,4 @@
-"""A small closed-loop HTTP/1.1 client: `concurrency` connections, each sending its next request when the last is answered."""
+"""A small closed-loop HTTP/1.1 client: each connection sends its next request when the last one was answered."""
 
 import asyncio
 import json

@@ -1,0 +1,68 @@
+"""`make bench`: every figure that the docs quote, measured in one run beside its rival, as a table and as JSON.
+
+Works on what `make demo` made (MERCATO_HOME). `--only serving` measures one part.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import warnings
+from typing import Any
+
+from mercato.settings import Settings
+from tests.bench import quality, serving, training
+
+PARTS = {"serving": serving.measure, "training": training.measure, "quality": quality.measure}
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The table for people."""
+    out = []
+    for name, loads in found.get("serving", {}).items():
+        if isinstance(loads, list):
+            out += [
+                f"{name:<14} concurrency {load['concurrency']:>2}: p50 {load['p50_ms']:7.2f} ms  p95 "
+                f"{load['p95_ms']:7.2f} ms  p99 {load['p99_ms']:7.2f} ms  {load['per_second']:6.0f}/s  "
+                f"{load['failed']} failed"
+                for load in loads
+            ]
+        else:
+            out.append(f"{name}: {loads:.2f}")
+    for each in found.get("training", []):
+        out.append(f"{each['what']:<28} {each['seconds']:7.1f} s  {each['peak_mb']:6.0f} MB")
+    for origin in found.get("quality", {}).get("origins", []):
+        for row in origin["rows"]:
+            low, high = row["interval"]
+            gain = row["served_gain"]
+            said = f"  served gains {gain[0]:+.4f} [{gain[1]:+.4f}, {gain[2]:+.4f}]" if gain else ""
+            out.append(
+                f"week {origin['week']} {row['goal']:<5} {row['slice']:<20} {row['method']:<17}"
+                f" NDCG@10 {row['ndcg_at_10']:.4f} [{low:.4f}, {high:.4f}]{said}"
+            )
+    for goal, gain in found.get("quality", {}).get("gains", {}).items():
+        out.append(
+            f"four origins, {goal}: served over {gain['over']}: {gain['gain']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
+        )
+    return out
+
+
+def main() -> int:
+    """Exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=sorted(PARTS), help="one part")
+    chosen = parser.parse_args().only
+    warnings.simplefilter("ignore")
+    settings = Settings()
+    found: dict[str, Any] = {"machine": {"python": platform.python_version(), "cpu": platform.machine()}}
+    for name, measure in PARTS.items():
+        if chosen in (None, name):
+            print(f"measuring {name}", file=sys.stderr)
+            found[name] = measure(settings)
+    print("\n".join(lines(found)), file=sys.stderr)
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
