@@ -34,7 +34,7 @@ def fit(goal: str, **context: Any) -> dict[str, Any]:
     schedule=nightly(),
     catchup=False,
     max_active_runs=1,
-    max_active_tasks=2,
+    max_active_tasks=1,  # each fit uses every core that it is given
     default_args=DEFAULT_ARGS,
     deadline=deadline(timedelta(hours=8)),
     params=UNTIL_PARAM,

@@ -16,10 +16,13 @@ from mercato.paths import Lake
 from mercato.settings import Settings
 from serving.runtime.artefacts import Artefacts
 from serving.runtime.catalogue import Catalogue
+from serving.runtime.config import PipelineConfig
 from serving.runtime.models import ItemModel
 from training.als import ALSConfig
 from training.copurchase import CoPurchaseConfig
+from training.dataset import RankerRows
 from training.ease import EASEConfig
+from training.errors import NotEnoughData
 from training.knn import KNNConfig
 from training.purchases import COLUMNS
 
@@ -102,3 +105,28 @@ def past(settings: Settings, until: datetime) -> Past:
     artefacts = Artefacts.of(fit_catalogue(settings, since), models)
     keys = sorted(before["customer_key"].unique().tolist())
     return Past(artefacts, customers(settings, since, keys), bought, since, until)
+
+
+def ranker_rows(settings: Settings, until: datetime) -> tuple[dict[str, RankerRows], PipelineConfig]:
+    """Goal -> the rows that its ranker learns from, and the candidate settings they were made with.
+
+    `all` learns from the last label window before `until`, `novel` from the last `NOVEL_WINDOWS` (fewer, when the
+    history is too short). In each window everything but the labels is as of the window's beginning.
+    """
+    from training import dataset
+    from training.ranker import NOVEL_WINDOWS
+
+    windows: list[RankerRows] = []
+    end, config = until, PipelineConfig()
+    for _ in range(NOVEL_WINDOWS):
+        try:
+            then = past(settings, end)
+            built = dataset.build(then.artefacts, then.customers, then.purchases, then.since, end)
+        except NotEnoughData:
+            if not windows:
+                raise
+            break
+        windows.append(built if not windows else dataset.only_novel(built))
+        end, config = then.since, then.artefacts.config
+    novel = dataset.concatenate([dataset.only_novel(windows[0]), *windows[1:]])
+    return {"all": windows[0], "novel": novel}, config

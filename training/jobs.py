@@ -159,17 +159,16 @@ def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
 
 
 def build_ranker_rows(settings: Settings, until: datetime) -> dict[str, Any]:
-    """Rows to train both rankers on: labels in the weeks before `until`, everything else as of their beginning."""
-    from training import dataset
+    """What each ranker's rows look like, by goal; the rows lie in datasets/ until it is trained."""
+    from training import dataset, fit
     from training import rows as ranker_rows
-    from training.fit import past
 
-    then = past(settings, until)
-    rows = dataset.build(then.artefacts, then.customers, then.purchases, then.since, until)
+    built, pipeline = fit.ranker_rows(settings, until)
     lake = paths.lake(settings)
-    with lake.writing(rows_path(lake, until)) as aside:
-        ranker_rows.save(rows, then.artefacts.config, aside)
-    return dataset.digest(rows)
+    for goal, rows in built.items():
+        with lake.writing(rows_path(lake, goal, until)) as aside:
+            ranker_rows.save(rows, pipeline, aside)
+    return {goal: dataset.digest(rows) for goal, rows in built.items()}
 
 
 def train_ranker(settings: Settings, goal: str, until: datetime) -> dict[str, Any]:
@@ -178,7 +177,7 @@ def train_ranker(settings: Settings, goal: str, until: datetime) -> dict[str, An
     from training import rows as ranker_rows
 
     lake = paths.lake(settings)
-    path = rows_path(lake, until)
+    path = rows_path(lake, goal, until)
     if not lake.exists(path):
         raise ArtefactMissing(f"found no ranker rows for {until.isoformat()} at {path}; run train_ranker's first task")
     rows, pipeline = ranker_rows.load(lake.local(path))
@@ -236,9 +235,9 @@ def _encoder(store: ArtefactStore, until: datetime) -> Any:
     return Encoder.load(*files, threads=EncoderConfig().threads)
 
 
-def rows_path(lake: paths.Lake, until: datetime) -> str:
-    """Where the ranker's rows with labels up to `until` lie."""
-    return lake.path("datasets", "ranker_rows", f"until={until:%Y%m%dT%H%M%SZ}.npz")
+def rows_path(lake: paths.Lake, goal: str, until: datetime) -> str:
+    """Where the rows of one goal's ranker with labels up to `until` lie."""
+    return lake.path("datasets", f"ranker_rows_{goal}", f"until={until:%Y%m%dT%H%M%SZ}.npz")
 
 
 def _need(store: ArtefactStore, name: str, until: datetime, dag: str) -> ArtefactRef:

@@ -23,7 +23,7 @@ def save(rows: RankerRows, pipeline: PipelineConfig, path: Path) -> None:
         "relevant": list(rows.relevant),
         "pipeline": pipeline.model_dump(),
     }
-    npz.write(path, arrays, meta)
+    npz.write(path, arrays, meta, compressed=False)
 
 
 def load(path: Path) -> tuple[RankerRows, PipelineConfig]:

@@ -34,14 +34,14 @@ def unpack_text(packed: NDArray[np.uint8], n: int) -> list[str]:
     return values
 
 
-def write(path: Path, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Path:
+def write(path: Path, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any], *, compressed: bool = True) -> Path:
     """Writes arrays and meta beside `path`, then puts them in place with one replace; returns `path`."""
     aside = path.with_name(path.name + ".part")
     text = json.dumps(meta, sort_keys=True, separators=(",", ":"))
     everything: dict[str, Any] = {name: arrays[name] for name in sorted(arrays)}
     everything["meta"] = np.frombuffer(text.encode(), np.uint8)
     with aside.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **everything)
+        (np.savez_compressed if compressed else np.savez)(file, allow_pickle=False, **everything)
     aside.replace(path)
     return path
 

@@ -42,7 +42,7 @@ def lines(found: dict[str, Any]) -> list[str]:
             )
     for goal, gain in found.get("quality", {}).get("gains", {}).items():
         out.append(
-            f"four origins, {goal}: served over {gain['over']}: {gain['gain']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
+            f"four origins, {goal}: over {gain['over']}: {gain['gain']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
         )
     return out
 

@@ -35,10 +35,13 @@ def origin(settings: Settings, week: int) -> datetime:
 
 def train(settings: Settings, at: datetime, folder: Path) -> Artefacts:
     """Every ranking artefact fitted until `at`, through files."""
-    past = fit.past(settings, at)
-    rows = dataset.build(past.artefacts, past.customers, past.purchases, past.since, at)
+    rows, pipeline = fit.ranker_rows(settings, at)
     configs = {"all": ranker.RankerConfig(), "novel": ranker.NOVEL}
-    files = {RANKERS[goal]: ranker.train(config, rows).save(folder / goal) for goal, config in configs.items()}
+    files = {
+        RANKERS[goal]: ranker.train(config, rows[goal], pipeline).save(folder / goal)
+        for goal, config in configs.items()
+    }
+    del rows
     lake = paths.lake(settings)
     writer.write_snapshots(lake, at)
     store.apply(settings)

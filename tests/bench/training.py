@@ -44,8 +44,8 @@ def _rankers(settings: Settings) -> None:
     from training import jobs, ranker, rows
 
     lake = paths.lake(settings)
-    found, pipeline = rows.load(lake.local(jobs.rows_path(lake, origin(settings, WEEK))))
     for config in (ranker.RankerConfig(), ranker.NOVEL):
+        found, pipeline = rows.load(lake.local(jobs.rows_path(lake, config.goal, origin(settings, WEEK))))
         ranker.train(config, found, pipeline)
 
 
