@@ -50,15 +50,17 @@ def run(dag_id: str, conf: dict[str, str]) -> TriggerDagRunOperator:
     doc_md=__doc__,
 )
 def bootstrap() -> None:
-    """History; then text and index beside models and rankers; then the release and its report."""
+    """History; then text and index, models, and rankers side by side; then the release beside the drift report."""
     text = run("train_embeddings", AS_OF)
     index = run("rebuild_index", AS_OF)
     features = run("materialize_features", AS_OF)
+    models = run("train_als", AS_OF)
     rankers = run("train_ranker", AS_OF)
     chain(run("extract_sources", LOAD), run("clean_tables", LOAD), [text, features])
     chain([text, features], index)
-    chain(features, run("train_als", AS_OF), rankers)
-    chain([index, rankers], run("assemble_release", AS_OF), run("report_drift", COMPARE))
+    chain(features, [models, rankers])
+    chain([index, models, rankers], run("assemble_release", AS_OF))
+    chain(rankers, run("report_drift", COMPARE))
 
 
 bootstrap()

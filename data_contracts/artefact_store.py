@@ -4,6 +4,7 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -92,6 +93,18 @@ class ArtefactStore:
             return Manifest.model_validate(self.lake.read_json(path))
         except (ValidationError, json.JSONDecodeError) as error:
             raise ArtefactRefused(f"the manifest at {path} does not hold: {error}") from error
+
+    def save_evaluation(self, release_id: str, result: dict[str, Any]) -> None:
+        """Keep the newest offline evaluation beside the release."""
+        self.lake.write_json(self._evaluation(release_id), result)
+
+    def evaluation(self, release_id: str) -> dict[str, Any] | None:
+        """The newest offline evaluation of a release, or None."""
+        path = self._evaluation(release_id)
+        return dict(self.lake.read_json(path)) if self.lake.exists(path) else None
+
+    def _evaluation(self, release_id: str) -> str:
+        return self.lake.path("releases", "evaluations", f"{release_id}.json")
 
     def release_ids(self) -> list[str]:
         """Every release id, sorted."""

@@ -81,6 +81,7 @@ def _run(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str,
         _make_live(settings, made.release_id, steps)
         _serve(settings, guardian, view, env, steps)
         remember(settings, made)
+        (settings.root / "demo" / "stages.json").write_text(json.dumps(dict(view.stages), indent=1))
     held = _check(settings, view, made, steps)
     _look(settings, guardian, view, ports, env)
     view.table()
@@ -183,6 +184,7 @@ def _environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, str]
         "MERCATO_HOME": str(settings.root),
         "MERCATO_SHOP": settings.shop,
         "MERCATO_CLOCK": "shifted",
+        "MERCATO_PAGE": "true",
         "MERCATO_MLFLOW_UI_URL": f"http://127.0.0.1:{ports['mlflow']}",
         "MERCATO_DRIFT_UI_URL": f"http://127.0.0.1:{ports['drift_reports']}",
     }

@@ -45,7 +45,7 @@ def evaluate_release(settings: Settings, release_id: str) -> dict[str, Any]:
         "truth": f"purchases from {at.isoformat()} until {end.isoformat()}, which no artefact has seen",
         "rows": summary(frame),
     }
-    lake.write_json(evaluation_path(lake, release_id), result)
+    store.save_evaluation(release_id, result)
     return result
 
 
@@ -84,11 +84,6 @@ def summary(frame: Any) -> list[dict[str, Any]]:
                     }
                 )
     return rows
-
-
-def evaluation_path(lake: Lake, release_id: str) -> str:
-    """Where the newest evaluation of a release lies."""
-    return lake.path("releases", "evaluations", f"{release_id}.json")
 
 
 def _known_customers(lake: Lake, at: datetime) -> list[str]:

@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """Where people see MLflow; linked from Airflow when set."""
     drift_ui_url: str = ""
     """Where people see the drift reports; linked from Airflow when set."""
+    page: bool = False
+    """Serve the page for people, which shows purchase histories to whoever reaches the port; the demo sets it."""
     workers: int = Field(default=1, ge=1, le=64)
     """Worker processes of the gateway."""
     clock: str = "real"

@@ -1,7 +1,6 @@
 """The HTTP interface, version 1: routes, verbs, errors, OpenAPI. Endpoints validate, call, answer."""
 
 import asyncio
-import importlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from serving.door import OWN, error_body, unexpected
 from serving.errors import ApiError, EventLogDown, NoRelease, RuleBroken, Unparsable
 from serving.gateway import Gateway
 from serving.ingest import describe
+from serving.page import router as page_router
 from serving.schemas import (
     ErrorAnswer,
     EventBatch,
@@ -51,8 +51,8 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorAnswer, "description": _WHAT[status]} for status in statuses}
 
 
-def create_app(gateway: Callable[[], Gateway]) -> FastAPI:
-    """The app over whatever `gateway` answers at the time of a request."""
+def create_app(gateway: Callable[[], Gateway], *, page: bool) -> FastAPI:
+    """The app over whatever `gateway` answers at the time of a request; with the page for people, if asked."""
     app = FastAPI(
         title="Mercato",
         version="1",
@@ -66,9 +66,8 @@ def create_app(gateway: Callable[[], Gateway]) -> FastAPI:
     _other_routes(app, gateway)
     _health_routes(app, gateway)
     _error_handlers(app)
-    router = getattr(importlib.import_module("serving.page"), "router", None)
-    if router is not None:
-        app.include_router(router)
+    if page:
+        app.include_router(page_router)
     return app
 
 

@@ -4,6 +4,7 @@ A purchase history, held-out truth and where a release came from are not part of
 they lie below `/page/api` and carry no promise. The app that mounts `router` holds its gateway in `app.state`.
 """
 
+import asyncio
 import hashlib
 import json
 import sqlite3
@@ -39,6 +40,8 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
+_WAITS = (0.1, 0.3, 0.0)
+"""Seconds after each try to read a household."""
 
 
 class NotThere(ApiError):
@@ -104,7 +107,7 @@ async def history(gateway: Held, customer_id: CustomerId) -> Response:
         key = gateway.identity().find(gateway.settings.shop, customer_id)
     except (sqlite3.Error, StoreUnavailable) as error:
         raise _unread() from error
-    customer, fresh = await gateway.customers.read(key) if key else (None, True)
+    customer, fresh = await _patiently(gateway, key) if key else (None, True)
     if customer is None and not fresh:
         raise _unread()
     listed = _households(gateway.settings.root).get(customer_id)
@@ -129,23 +132,33 @@ def categories(gateway: Held, ids: Annotated[str, Query(max_length=4_000)]) -> R
 @router.get("/page/api/release/{release_id}")
 def release(gateway: Held, release_id: str) -> Response:
     """Where a release came from: its manifest, its newest offline evaluation, links to the pages of its runs."""
-    lake = paths.lake(gateway.settings)
+    store = ArtefactStore(paths.lake(gateway.settings))
     try:
-        manifest = ArtefactStore(lake).release(release_id)
+        manifest = store.release(release_id)
     except UnknownRelease as error:
         raise NotThere("found no such release", "take a release_id from an answer of /v1/release") from error
     except ArtefactRefused as error:
         raise Unavailable(
             "the manifest of this release does not hold", "`mercato release verify` says what changed"
         ) from error
-    evaluated = lake.path("releases", "evaluations", f"{release_id}.json")
     return JSONResponse(
         {
             "manifest": manifest.to_json(),
-            "evaluation": lake.read_json(evaluated) if lake.exists(evaluated) else None,
+            "evaluation": store.evaluation(release_id),
             "links": _links(gateway.settings.root),
         }
     )
+
+
+async def _patiently(gateway: Gateway, key: str) -> tuple[CustomerFeatures | None, bool]:
+    """The customer, and whether it was just read; a person can wait for a slow store, a shopper cannot."""
+    found: tuple[CustomerFeatures | None, bool] = (None, False)
+    for wait in _WAITS:
+        found = await gateway.customers.read(key)
+        if found[1] or found[0] is not None:
+            break
+        await asyncio.sleep(wait)
+    return found
 
 
 def _unread() -> Unavailable:

@@ -46,7 +46,7 @@ class Gateway:
         # The online read's thread asks for the interpreter several times; at 5 ms each its deadline would pass.
         sys.setswitchinterval(0.0005)
         self.held = Held.open(settings)
-        self.app = create_app(lambda: self.held)
+        self.app = create_app(lambda: self.held, page=settings.page)
         _apps.append(self.app)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]

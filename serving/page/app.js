@@ -27,7 +27,7 @@ async function call(path, body) {
   }
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) throw new Refused(response.status, answer.error || {});
-  if (Array.isArray(answer.degraded)) page.degraded.set(path.split("?")[0], answer.degraded);
+  if (Array.isArray(answer.degraded)) page.degraded.set(path.split("/").slice(0, path.startsWith("v1/") ? 2 : 3).join("/"), answer.degraded);
   return answer;
 }
 
@@ -84,7 +84,7 @@ function trouble(error) {
 function drawDegraded() {
   const parts = new Set([...page.degraded.values()].flat());
   show("notice", parts.size > 0);
-  $("notice").textContent = parts.size ? `Answering with less than usual: ${[...parts].join(", ")}.` : "";
+  $("notice").textContent = parts.size ? `Answering with less than usual: ${[...parts].join(", ").replaceAll("_", " ")}.` : "";
 }
 
 const link = (productId, name) =>
@@ -225,7 +225,7 @@ async function loadRecommended() {
     page.recommended = answer;
     drawRecommended(); loadRelease(answer.release_id);
     if (state.why) drawWhy();
-  }, (error) => { fill($("ours-note"), trouble(error)); if (state.why) drawWhy(); });
+  }, (error) => { fill($("ours-note"), trouble(error)); if (state.why) openPanel("Why", trouble(error)); });
 }
 
 // ---------------------------------------------------------------- search, product
@@ -298,11 +298,11 @@ const release = (id) => {
 const outward = (text, url) => (url ? el("a", { href: url, target: "_blank", rel: "noopener" }, text) : text);
 
 function table(caption, heads, rows) {
-  return el("div", { class: "wide", tabindex: "0", role: "group", "aria-label": caption }, el("table", {},
-    el("caption", {}, caption),
-    el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))),
-    el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((cell, i) =>
-      (i ? el("td", {}, cell) : el("th", { scope: "row" }, cell))))))));
+  return el("div", {}, el("h3", {}, caption), el("div", { class: "wide", tabindex: "0", role: "group", "aria-label": caption },
+    el("table", { "aria-label": caption },
+      el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))),
+      el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((cell, i) =>
+        (i ? el("td", {}, cell) : el("th", { scope: "row" }, cell)))))))));
 }
 
 const METHODS = { served: "this release", frequency: "its purchase frequency", decay_popularity: "decayed frequency + popularity" };
@@ -316,7 +316,7 @@ function evaluation(found) {
     const title = `${row.goal === "novel" ? "only new products" : "anything"}, ${row.slice}`;
     tables.set(title, [...(tables.get(title) || []), row]);
   }
-  return [el("h3", {}, "Measured offline"), el("p", { class: "note" }, `Truth: ${found.truth}. Intervals are 95 %.`),
+  return [el("p", { class: "note" }, `Measured offline. Truth: ${found.truth}. Intervals are 95 %.`),
     ...[...tables].map(([title, rows]) => table(`${title} (${rows[0].households} households)`,
       ["method", "NDCG@10", "interval", "Recall@10", "Hit@10", "this release is better by"],
       rows.map((row) => [METHODS[row.method] || row.method.replaceAll("_", " "), row.ndcg_at_10.toFixed(3), span(row.interval),
@@ -352,7 +352,7 @@ function runsTable(answer) {
 async function drawWhy() {
   const answer = page.recommended, at = answer ? answer.results.findIndex((each) => each.product_id === state.why) : -1;
   if (at < 0) {
-    openPanel("Why", el("p", { class: "note" }, answer || asked.recommended ? "This product is not among the ten recommended here." : "…"));
+    openPanel("Why", el("p", { class: "note" }, answer ? "This product is not among the ten recommended here." : "…"));
     return;
   }
   const each = answer.results[at], scores = Object.entries(each.scores || {}).map(([stage, score]) => [stage, number(score)]), from = el("div", {}, el("p", { class: "note" }, "…"));

@@ -6,14 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.errors import ArtefactRefused
 from feature_repo.ranker_features import FEATURE_NAMES
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
 
 Floats = NDArray[np.float32]
 _TRAILER = "\nmercato:"
@@ -51,6 +53,8 @@ class Ranker:
         Raises:
             ArtefactRefused: it was trained on other features, or the text does not parse.
         """
+        import lightgbm as lgb  # brings scikit-learn along: seconds that only those who rank should pay
+
         found = tuple(meta.get("feature_names", ()))
         if found != FEATURE_NAMES:
             differing = sorted(set(found) ^ set(FEATURE_NAMES)) or "their order"

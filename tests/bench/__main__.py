@@ -11,9 +11,22 @@ import warnings
 from typing import Any
 
 from mercato.settings import Settings
-from tests.bench import quality, serving, training
+from tests.bench import quality, serving, swap, training
 
-PARTS = {"serving": serving.measure, "training": training.measure, "quality": quality.measure}
+
+def chain(settings: Settings) -> dict[str, float]:
+    """Seconds per stage of the last whole demo, orchestration among them."""
+    path = settings.root / "demo" / "stages.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+PARTS = {
+    "serving": serving.measure,
+    "release": swap.measure,
+    "chain": chain,
+    "training": training.measure,
+    "quality": quality.measure,
+}
 
 
 def lines(found: dict[str, Any]) -> list[str]:
@@ -29,6 +42,8 @@ def lines(found: dict[str, Any]) -> list[str]:
             ]
         else:
             out.append(f"{name}: {loads:.2f}")
+    for part in ("release", "chain"):
+        out += [f"{part}: {name:<40} {value:8.2f}" for name, value in found.get(part, {}).items()]
     for each in found.get("training", []):
         out.append(f"{each['what']:<28} {each['seconds']:7.1f} s  {each['peak_mb']:6.0f} MB")
     for origin in found.get("quality", {}).get("origins", []):

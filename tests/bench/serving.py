@@ -53,6 +53,15 @@ def started(command: list[str], url: str, env: dict[str, str] | None = None) -> 
             process.kill()
 
 
+@contextlib.contextmanager
+def gateway(settings: Settings, env: dict[str, str] | None = None) -> Iterator[tuple[str, float]]:
+    """Address of a gateway on what the demo made, and the seconds until it was ready."""
+    address = f"http://127.0.0.1:{free_port()}"
+    said = {"MERCATO_URL": address, "MERCATO_HOME": str(settings.root), "MERCATO_CLOCK": "shifted", **(env or {})}
+    with started([sys.executable, "-m", "mercato.cli", "serve"], f"{address}/readyz", said) as ready:
+        yield address, ready
+
+
 def customers(settings: Settings) -> list[str]:
     """The shop's own ids of the households that the demo's page offers."""
     path = settings.root / "demo" / "households.json"
@@ -62,9 +71,7 @@ def customers(settings: Settings) -> list[str]:
 def measure(settings: Settings) -> dict[str, Any]:
     """Endpoint -> one load per concurrency, and seconds until the gateway answers."""
     python = sys.executable
-    port, bare, bento = free_port(), free_port(), free_port()
-    gateway = f"http://127.0.0.1:{port}"
-    env = {"MERCATO_URL": gateway, "MERCATO_HOME": str(settings.root), "MERCATO_CLOCK": "shifted"}
+    bare, bento = free_port(), free_port()
     bodies = [{"customer_id": each, "n": 10} for each in customers(settings)]
     searches = [{"query": each, "n": 10} for each in QUERIES]
     found: dict[str, Any] = {}
@@ -73,14 +80,14 @@ def measure(settings: Settings) -> dict[str, Any]:
                  "warning"], f"http://127.0.0.1:{bare}/docs"),
         started([python, "-m", "bentoml", "serve", "tests.bench.trivial_bento:Trivial", "--port", str(bento)],
                 f"http://127.0.0.1:{bento}/readyz"),
-        started([python, "-m", "mercato.cli", "serve"], f"{gateway}/readyz", env) as ready,
+        gateway(settings) as (address, ready),
     ):  # fmt: skip
         found["gateway_ready_seconds"] = ready
         targets = {
             "bare FastAPI": (f"http://127.0.0.1:{bare}/hello", [{"n": 10}]),
             "trivial Bento": (f"http://127.0.0.1:{bento}/hello", [{"n": 10}]),
-            "recommend": (f"{gateway}/v1/recommend", bodies),
-            "search": (f"{gateway}/v1/search", searches),
+            "recommend": (f"{address}/v1/recommend", bodies),
+            "search": (f"{address}/v1/search", searches),
         }
         for name, (url, sent) in targets.items():
             run(url, sent, concurrency=4, requests=100)

@@ -57,7 +57,7 @@ def client(gateway: Gateway) -> Iterator[TestClient]:
 
 def client_of(gateway: Gateway) -> TestClient:
     """A client of any gateway."""
-    return TestClient(Door(create_app(lambda: gateway)), raise_server_exceptions=False)
+    return TestClient(Door(create_app(lambda: gateway, page=False)), raise_server_exceptions=False)
 
 
 def wait_ready(gateway: Gateway) -> None:

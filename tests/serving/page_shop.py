@@ -18,6 +18,7 @@ from mercato.settings import Settings
 from serving.app import create_app
 from serving.door import Door
 from serving.gateway import Gateway
+from serving.online import Reader
 from tests.feature_repo.clean_sample import T
 from tests.serving.conftest import wait_ready
 from tests.serving.small_release import HOUSEHOLDS
@@ -71,11 +72,11 @@ def settle(built: tuple[Path, str], home: Path, later: list[str]) -> Settings:
 
 
 @contextmanager
-def served(settings: Settings) -> Iterator[str]:
+def served(settings: Settings, reader: Reader | None = None) -> Iterator[str]:
     """The address of a gateway over these settings, while it listens on loopback."""
-    held = Gateway.open(settings)
+    held = Gateway.open(settings, reader=reader)
     wait_ready(held)
-    with listening(create_app(lambda: held)) as url:
+    with listening(create_app(lambda: held, page=True)) as url:
         yield url
     held.close()
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -11,6 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from mercato.errors import StoreUnavailable
 from mercato.settings import Settings
 from tests.serving import page_shop
 from tests.serving.page_shop import DAG_RUN, KNOWN, RUN
@@ -21,7 +23,6 @@ ARGUMENTS = (
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,8 @@ def shop(built: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> S
 def url(shop: Settings) -> Iterator[str]:
     """The address of the page over a real gateway."""
     with page_shop.served(shop) as found:
-        answer = httpx.post(f"{found}/v1/recommend", json={"customer_id": KNOWN}).json()
+        while (answer := httpx.post(f"{found}/v1/recommend", json={"customer_id": KNOWN}).json())["degraded"]:
+            time.sleep(0.5)  # a busy machine may miss the deadline of the first online read
         path = shop.root / "demo" / "households.json"
         listed = json.loads(path.read_text())
         listed[0]["later"] = [answer["results"][at]["product_id"] for at in (0, 2)]
@@ -46,6 +48,7 @@ def url(shop: Settings) -> Iterator[str]:
 def browser() -> Iterator[Browser]:
     """Headless Chromium."""
     with sync_playwright() as playwright:
+        assert CHROMIUM, "the page is tested in Chromium: apt-get install chromium"
         found = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         yield found
         found.close()
@@ -118,7 +121,20 @@ def test_without_a_demo_there_is_no_list(url: str, shop: Settings) -> None:
     assert answer.json()["error"]["hint"].startswith("type a customer id")
 
 
-@in_browser
+def test_an_unreadable_history_says_so(built: tuple[Path, str], tmp_path: Path) -> None:
+    """With the online store down a history is a 503 that says what still works, never an empty history."""
+
+    class Down:
+        def customer(self, customer_key: str) -> None:
+            raise StoreUnavailable("the disk is gone")
+
+    settings = page_shop.settle(built, tmp_path / "home", [])
+    with page_shop.served(settings, reader=Down()) as url:
+        answer = httpx.get(f"{url}/page/api/households/{KNOWN}/history")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["error"]["hint"].startswith("recommendations still answer")
+
+
 def test_a_person_picks_a_household_by_keyboard(page: Page, url: str) -> None:
     """Typing, arrow and Enter pick a household: its history, recommendations, marks and hits appear; none complains."""
     said: list[str] = []
@@ -140,7 +156,6 @@ def test_a_person_picks_a_household_by_keyboard(page: Page, url: str) -> None:
     assert said == []
 
 
-@in_browser
 def test_only_new_products(page: Page, url: str) -> None:
     """The goal `only new to it` is in the address and leaves out everything in the history."""
     look(page, url, household=KNOWN)
@@ -154,7 +169,6 @@ def test_only_new_products(page: Page, url: str) -> None:
     assert ours.isdisjoint(bought)
 
 
-@in_browser
 def test_search_then_a_product_then_one_like_it(page: Page, url: str) -> None:
     """A query lists products with category; one opens with its facts and similar products, which open in turn."""
     look(page, url)
@@ -175,7 +189,6 @@ def test_search_then_a_product_then_one_like_it(page: Page, url: str) -> None:
     assert page.evaluate("location.hash") == "#q=bread"
 
 
-@in_browser
 def test_a_recommendation_leads_to_its_runs(page: Page, url: str, built: tuple[Path, str]) -> None:
     """`why / where from` shows reasons, stage scores, the release, and links to the MLflow and the Airflow run."""
     look(page, url, household=KNOWN)
@@ -191,7 +204,6 @@ def test_a_recommendation_leads_to_its_runs(page: Page, url: str, built: tuple[P
     ]
 
 
-@in_browser
 def test_the_evaluation_stands_beside_its_rivals(page: Page, url: str) -> None:
     """The release's table names each method with its interval, and by how much the release is better."""
     look(page, url, household=KNOWN)
@@ -200,7 +212,6 @@ def test_the_evaluation_stands_beside_its_rivals(page: Page, url: str) -> None:
     expect(row).to_contain_text("0.028 (0.024 to 0.032)")
 
 
-@in_browser
 @pytest.mark.parametrize("state", [{}, {"household": KNOWN}, {"q": "milk"}, {"household": KNOWN, "panel": "#ours .why"},
                                    {"q": "bread", "panel": "#results .name"}])  # fmt: skip
 def test_a_phone_never_scrolls_sideways(browser: Browser, url: str, state: dict[str, str]) -> None:
@@ -218,7 +229,6 @@ def test_a_phone_never_scrolls_sideways(browser: Browser, url: str, state: dict[
     context.close()
 
 
-@in_browser
 def test_a_name_is_text_never_markup(page: Page, url: str) -> None:
     """A product whose name is a script shows as that name and runs nothing."""
 
@@ -234,7 +244,6 @@ def test_a_name_is_text_never_markup(page: Page, url: str) -> None:
     assert page.evaluate("window.hacked") is None
 
 
-@in_browser
 def test_a_failure_is_said_kindly(page: Page, url: str) -> None:
     """A 503 shows the server's message, hint and request id in its place; the rest of the page works."""
     error = {"code": "overloaded", "message": "too much at once", "hint": "slow down", "request_id": "abc"}
@@ -244,7 +253,6 @@ def test_a_failure_is_said_kindly(page: Page, url: str) -> None:
     expect(page.locator("#history-rows tr")).to_have_count(15)
 
 
-@in_browser
 def test_missing_parts_are_named(page: Page, url: str) -> None:
     """What is degraded in an answer is said at the top of the page."""
 
