@@ -1,6 +1,6 @@
 """What a client can be told: a status, a code that does not change, and what to do."""
 
-from mercato.errors import MercatoError
+from mercato.errors import MercatoError, TransientError
 
 
 class ApiError(MercatoError):
@@ -65,10 +65,9 @@ class RuleBroken(ApiError):
     code = "rule_broken"
 
 
-class Unavailable(ApiError):
+class Unavailable(ApiError, TransientError):
     """Something that the answer needs is not there right now."""
 
-    retryable = True
     status = 503
     code = "unavailable"
     retry_after = 1

@@ -43,17 +43,17 @@ def fit(config: ALSConfig, purchases: pd.DataFrame, until: datetime) -> ALSModel
         NotEnoughData: no product was bought by min_households households before `until`.
     """
     data = interactions(purchases, until, config.min_households)
-    model = AlternatingLeastSquares(
-        factors=config.embedding_size,
-        regularization=config.reg,
-        iterations=config.epochs,
-        num_threads=1,
-        random_state=config.seed,
-        calculate_training_loss=False,
-    )
     confidence = data.matrix.copy()
     confidence.data = (1.0 + config.alpha * confidence.data).astype(np.float32)
     with threadpool_limits(1):
+        model = AlternatingLeastSquares(
+            factors=config.embedding_size,
+            regularization=config.reg,
+            iterations=config.epochs,
+            num_threads=1,
+            random_state=config.seed,
+            calculate_training_loss=False,
+        )
         model.fit(confidence, show_progress=False)
     factors = np.ascontiguousarray(model.item_factors, np.float32)
     meta = meta_of("als", until, config.model_dump())

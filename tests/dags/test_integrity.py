@@ -124,9 +124,9 @@ def _graph(dagbag: Any) -> dict[str, Any]:
 
 
 def test_the_graph_is_the_golden_one(dagbag: Any) -> None:
-    """DAGs, tasks and assets hang together as in golden_graph.json; MERCATO_GOLDEN=1 writes it anew."""
+    """DAGs, tasks and assets hang together as in golden_graph.json; UPDATE_GOLDEN=1 writes it anew."""
     found = _graph(dagbag)
-    if os.environ.get("MERCATO_GOLDEN"):
+    if os.environ.get("UPDATE_GOLDEN"):
         GRAPH.write_text(json.dumps(found, indent=1) + "\n")
     assert found == json.loads(GRAPH.read_text())
 
