@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -40,7 +39,7 @@ def started(command: list[str], url: str, env: dict[str, str] | None = None) -> 
         while True:
             if process.poll() is not None or time.monotonic() - begun > 120:
                 raise RuntimeError(f"{command} did not start (exit {process.returncode})")
-            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+            with contextlib.suppress(OSError):
                 urllib.request.urlopen(url, timeout=2).close()
                 break
             time.sleep(0.1)
