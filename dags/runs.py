@@ -32,8 +32,7 @@ def tables() -> tuple[str, ...]:
 
 def refers_to(table: str) -> list[str]:
     """The tables that must be clean before `table`, by its contract."""
-    rules = load_contract(table).table_rules
-    return sorted({rule.arguments.to.split(".")[0] for rule in rules if rule.arguments.to})
+    return load_contract(table).references
 
 
 def nightly() -> CronDataIntervalTimetable:

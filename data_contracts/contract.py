@@ -178,6 +178,11 @@ class Contract(Part):
         raise ValueError("team has no member with the role `owner`")
 
     @property
+    def references(self) -> list[str]:
+        """The tables that must be clean before this one, because its rules point to them."""
+        return sorted({rule.arguments.to.split(".")[0] for rule in self.table_rules if rule.arguments.to})
+
+    @property
     def label(self) -> str:
         """`name@version`."""
         return f"{self.name}@{self.version}"
@@ -215,8 +220,5 @@ def load_contract(table: str, folder: Path = CONTRACTS) -> Contract:
 def cleaning_order(tables: Iterable[str]) -> list[str]:
     """The tables in an order in which each comes after those that its references point to."""
     wanted = sorted(tables)
-    needs = {
-        table: [rule.arguments.to.split(".")[0] for rule in load_contract(table).table_rules if rule.arguments.to]
-        for table in wanted
-    }
+    needs = {table: load_contract(table).references for table in wanted}
     return list(TopologicalSorter(needs).static_order())

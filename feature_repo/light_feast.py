@@ -1,4 +1,4 @@
-"""What we use of Feast, imported for a third of what it costs: each task and each gateway worker pays for it.
+"""What we use of Feast, imported for much less than it costs: each task and each gateway worker pays for it.
 
 Two things are left out while it is imported. Torch, which Feast loads for tensors that we never ask for and may be
 missing by its own rules. And typeguard's instrumentation, which compiles every Feast class a second time to check

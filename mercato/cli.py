@@ -193,11 +193,12 @@ def contract_check(
 
     Example: mercato contract check transactions --since 2017-01-01 --until 2017-02-01
     """
+    from data_contracts.contract import cleaning_order
     from data_contracts.shop import load_shop
     from training import jobs
 
     settings = Settings()
-    names = [name] if name else list(load_shop(settings.shop).tables)
+    names = [name] if name else cleaning_order(load_shop(settings.shop).tables)
     _show([jobs.clean_table(settings, each, _instant(since), _instant(until)) for each in names], table=table)
 
 
