@@ -17,7 +17,6 @@ class Kind(StrEnum):
     """What an artefact is, and so how it is parsed. Data only: no kind can carry code."""
 
     NPZ = "npz"
-    LIGHTGBM = "lightgbm"
     ONNX = "onnx"
     FAISS = "faiss"
     TOKENIZER = "tokenizer"

@@ -188,7 +188,7 @@ def train_ranker(settings: Settings, goal: str, until: datetime) -> dict[str, An
         settings,
         f"ranker_{goal}",
         trained.save,
-        kind=Kind.LIGHTGBM,
+        kind=Kind.ONNX,
         fit_until=until,
         config=config.model_dump(),
         snapshots={"transactions": _digest(settings, "transactions", until)},

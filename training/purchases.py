@@ -82,9 +82,7 @@ def interactions(purchases: pd.DataFrame, until: datetime, min_households: int) 
 def to_sparse(matrix: sparse.csr_matrix) -> Sparse:
     """The served form of a CSR matrix, columns ascending within each row."""
     matrix.sort_indices()
-    return Sparse(
-        matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data.astype(np.float32), matrix.shape[1]
-    )
+    return Sparse(sparse.csr_array(matrix, dtype=np.float32))
 
 
 def largest_per_row(matrix: sparse.csr_matrix, k: int) -> sparse.csr_matrix:

@@ -13,6 +13,7 @@ from serving.runtime.config import PipelineConfig
 from serving.runtime.ranker import Ranker
 from training.dataset import RankerRows, only_novel
 from training.errors import NotEnoughData
+from training.trees import to_onnx
 
 
 class RankerConfig(BaseModel, frozen=True, extra="forbid"):
@@ -85,7 +86,7 @@ def train(config: RankerConfig, rows: RankerRows, pipeline: PipelineConfig | Non
         "feature_names": list(FEATURE_NAMES),
         "pipeline": (pipeline or PipelineConfig()).model_dump(),
     }
-    return Ranker.of(booster.model_to_string(), meta)
+    return Ranker.of(to_onnx(booster, meta))
 
 
 def _parameters(config: RankerConfig) -> dict[str, object]:

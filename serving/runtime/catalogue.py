@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -91,8 +92,7 @@ class Catalogue:
 
     def rows_of(self, product_ids: Sequence[str]) -> Rows:
         """(n,) row of each id, -1 where the catalogue does not know it."""
-        get = self.index.get
-        return np.fromiter((get(p, -1) for p in product_ids), np.int64, len(product_ids))
+        return np.fromiter(map(self.index.get, product_ids, repeat(-1)), np.int64, len(product_ids))
 
     def save(self, path: Path) -> Path:
         """Writes all columns; orders are derived again on load."""

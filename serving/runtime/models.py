@@ -12,11 +12,11 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from serving.runtime import npz
 
 Floats = NDArray[np.float32]
-Ints = NDArray[np.int32]
 
 
 class ItemModel(Protocol):
@@ -41,33 +41,25 @@ class ItemModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
-    """Compressed rows: row r holds values[indptr[r]:indptr[r + 1]] at columns indices[same]."""
+    """Compressed float32 rows, columns ascending within each."""
 
-    indptr: NDArray[np.int64]
-    indices: Ints
-    values: Floats
-    n_columns: int
+    matrix: sparse.csr_array
 
     def weighted_sum(self, rows: NDArray[np.int64], weights: Floats) -> Floats:
-        """(n_columns,) float32: the sum of rows, each times its weight, added in row order."""
-        starts = self.indptr[rows]
-        lengths = self.indptr[rows + 1] - starts
-        total = int(lengths.sum())
-        if total == 0:
-            return np.zeros(self.n_columns, np.float32)
-        ends = np.cumsum(lengths)
-        at = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
-        products = self.values[at] * np.repeat(weights, lengths)
-        return np.bincount(self.indices[at], products, self.n_columns).astype(np.float32)
+        """(columns,) float32: the sum of rows, each times its weight, added in row order."""
+        return np.asarray(self.matrix[rows].T @ weights, np.float32)
 
     def arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
         """The three arrays under names that start with prefix."""
-        return {f"{prefix}_indptr": self.indptr, f"{prefix}_indices": self.indices, f"{prefix}_values": self.values}
+        m = self.matrix
+        return {f"{prefix}_indptr": m.indptr, f"{prefix}_indices": m.indices, f"{prefix}_values": m.data}
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]], prefix: str, n_columns: int) -> Self:
         """The rows that arrays() named."""
-        return cls(arrays[f"{prefix}_indptr"], arrays[f"{prefix}_indices"], arrays[f"{prefix}_values"], n_columns)
+        indptr, indices, values = (arrays[f"{prefix}_{part}"] for part in ("indptr", "indices", "values"))
+        parts = (values, indices.astype(np.int32), indptr.astype(np.int32))
+        return cls(sparse.csr_array(parts, shape=(indptr.shape[0] - 1, n_columns)))
 
 
 @dataclass(frozen=True, slots=True)

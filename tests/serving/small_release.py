@@ -75,7 +75,7 @@ def build(settings: Settings, scratch: Path) -> Manifest:
     identity(settings, new_key=iter([f"c{each}" for each in HOUSEHOLDS]).__next__).keys(settings.shop, HOUSEHOLDS)
     files = _files(settings, bought, scratch)
     keep = ArtefactStore(lake)
-    kinds = {"ranker_all": Kind.LIGHTGBM, "ranker_novel": Kind.LIGHTGBM, "encoder": Kind.ONNX,
+    kinds = {"ranker_all": Kind.ONNX, "ranker_novel": Kind.ONNX, "encoder": Kind.ONNX,
              "tokenizer": Kind.TOKENIZER, "faiss_index": Kind.FAISS}  # fmt: skip
     artefacts = {name: keep.put(file, kinds.get(name, Kind.NPZ)) for name, file in files.items()}
     manifest = Manifest.of(

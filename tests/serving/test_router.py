@@ -1,9 +1,12 @@
 """The router: follows the routing document, never an older one, and only to releases that load."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -149,15 +152,30 @@ def test_changed_bytes_are_refused_before_they_are_parsed(home: Path, built: tup
         load_release(store, built[1], as_of=T)
 
 
-def test_a_file_that_kills_or_hangs_its_parser_is_refused(home: Path, built: tuple[Path, str], tmp_path: Path) -> None:
-    """A ranker cut in half may crash LightGBM: the child dies, we do not. A parse that takes too long is refused."""
+def test_a_cut_file_is_refused(home: Path, built: tuple[Path, str], tmp_path: Path) -> None:
+    """A ranker cut in half is refused, and so is a release whose parse takes too long."""
     store = ArtefactStore(paths.lake(Settings(home=home)))
     files = store.fetch(store.release(built[1]))
-    text = files["ranker_all"].read_text()
     half = tmp_path / "half"
-    model, marker, meta = text.rpartition("\nmercato:")
-    half.write_text(model[: len(model) // 2] + marker + meta)
-    with pytest.raises(ArtefactRefused):
+    half.write_bytes(files["ranker_all"].read_bytes()[: files["ranker_all"].stat().st_size // 2])
+    with pytest.raises(ArtefactRefused, match="does not parse"):
         parse_in_child({**files, "ranker_all": half}, limit=60)
     with pytest.raises(ArtefactRefused, match="within"):
         parse_in_child(files, limit=0.01)
+
+
+def test_a_parser_that_is_killed_is_refused(home: Path, built: tuple[Path, str], tmp_path: Path) -> None:
+    """A child that dies of a signal while it parses (out of memory, a crash of native code) refuses the release."""
+    store = ArtefactStore(paths.lake(Settings(home=home)))
+    files = store.fetch(store.release(built[1]))
+    waits = tmp_path / "pipe"
+    os.mkfifo(waits)
+    with ThreadPoolExecutor(1) as pool:
+        parsing = pool.submit(parse_in_child, {**files, "ranker_all": waits}, limit=60)
+        # Opening the pipe for writing waits until the child reads from it.
+        with waits.open("wb"):
+            for child in psutil.Process().children():
+                if str(waits) in " ".join(child.cmdline()):
+                    child.kill()
+            with pytest.raises(ArtefactRefused, match="signal 9"):
+                parsing.result(30)

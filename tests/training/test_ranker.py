@@ -3,6 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
+import lightgbm as lgb
 import numpy as np
 import pytest
 
@@ -10,9 +11,11 @@ from data_contracts.errors import ArtefactRefused
 from feature_repo.ranker_features import FEATURE_NAMES
 from serving.runtime.artefacts import Artefacts
 from serving.runtime.ranker import Ranker
+from tests.serving.small_release import write_encoder
 from tests.training.sample import SINCE, UNTIL, transactions, world
 from training import dataset, evaluate, ranker
 from training.errors import BadConfig, FittedPastLabel, NotEnoughData
+from training.trees import to_onnx
 
 SMALL = ranker.RankerConfig(trees=10, min_data=100, threads=1)
 
@@ -66,23 +69,45 @@ def test_only_novel_drops_what_was_bought(rows: dataset.RankerRows) -> None:
 
 def test_same_rows_same_bytes(rows: dataset.RankerRows, trained: Ranker, tmp_path: Path) -> None:
     """Training twice writes identical files, and loading gives identical scores."""
-    first = trained.save(tmp_path / "a.txt")
-    assert ranker.train(SMALL, rows).save(tmp_path / "b.txt").read_bytes() == first.read_bytes()
+    first = trained.save(tmp_path / "a.onnx")
+    assert ranker.train(SMALL, rows).save(tmp_path / "b.onnx").read_bytes() == first.read_bytes()
     np.testing.assert_array_equal(Ranker.load(first).scores(rows.features[:100]), trained.scores(rows.features[:100]))
 
 
-def test_other_features_are_refused(trained: Ranker) -> None:
+def test_served_trees_score_as_trained(rows: dataset.RankerRows) -> None:
+    """The ONNX trees give LightGBM's scores, missing values included, also where training saw none."""
+    data = lgb.Dataset(rows.features, rows.labels, group=rows.groups, feature_name=list(FEATURE_NAMES))
+    booster = lgb.train({"objective": "lambdarank", "verbosity": -1, "num_threads": 1, "seed": 0}, data, 20)
+    served = Ranker.of(to_onnx(booster, {"feature_names": list(FEATURE_NAMES)}))
+    asked = rows.features[::50].copy()
+    np.testing.assert_allclose(served.scores(asked), booster.predict(asked), rtol=0, atol=1e-5)
+    asked[:, ::3] = np.nan
+    np.testing.assert_allclose(served.scores(asked), booster.predict(asked), rtol=0, atol=1e-5)
+
+
+def test_splits_that_cannot_be_carried_over_are_refused() -> None:
+    """A booster that reads zeros as missing is refused by name, not scored otherwise than it was trained."""
+    x = np.random.default_rng(0).normal(size=(400, 2)) * (np.arange(400) % 3 > 0)[:, None]
+    data = lgb.Dataset(x, (x[:, 0] > 0.2).astype(float))
+    booster = lgb.train({"objective": "binary", "zero_as_missing": True, "verbosity": -1}, data, 3)
+    with pytest.raises(BadConfig, match="missing type Zero"):
+        to_onnx(booster, {})
+
+
+def test_other_features_are_refused(rows: dataset.RankerRows) -> None:
     """A ranker over other features is refused before it scores, naming the difference."""
-    meta = {**trained.meta, "feature_names": [*FEATURE_NAMES[1:], "moon_phase"]}
+    booster = lgb.train({"verbosity": -1, "num_threads": 1}, lgb.Dataset(rows.features[:2000], rows.labels[:2000]), 2)
     with pytest.raises(ArtefactRefused, match="moon_phase"):
-        Ranker.of(trained.text, meta)
+        Ranker.of(to_onnx(booster, {"feature_names": [*FEATURE_NAMES[1:], "moon_phase"]}))
 
 
 def test_file_without_meta_is_refused(tmp_path: Path) -> None:
-    """A LightGBM text that is not ours is refused before LightGBM parses it."""
-    (tmp_path / "r.txt").write_text("tree\n")
-    with pytest.raises(ArtefactRefused, match="no meta line"):
-        Ranker.load(tmp_path / "r.txt")
+    """What is no ONNX model, and a model that is not ours, are refused with what was found."""
+    (tmp_path / "r.onnx").write_text("tree\n")
+    with pytest.raises(ArtefactRefused, match="does not parse"):
+        Ranker.load(tmp_path / "r.onnx")
+    with pytest.raises(ArtefactRefused, match="without our meta"):
+        Ranker.of(write_encoder(tmp_path, ["milk"])[0].read_bytes())
 
 
 def test_too_few_households(rows: dataset.RankerRows) -> None:
