@@ -19,7 +19,7 @@ import psutil
 from data_contracts.shop import load_shop
 from mercato import clock
 from mercato.demo_airflow import Airflow, NotReady, TaskRun, environment, tail
-from mercato.demo_checks import check_gateway
+from mercato.demo_checks import check_gateway, check_links
 from mercato.demo_households import write_households
 from mercato.demo_state import Made, Plan, current, plan, remember
 from mercato.demo_view import View, busy_seconds, dag_seconds
@@ -72,8 +72,10 @@ def _run(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str,
         view.say(f"release {made.release_id} is current: code, data and settings are unchanged")
         _serve(settings, guardian, view, env, steps)
         Thread(target=_start_quietly, args=(airflow,), daemon=True).start()
+        links = _look(settings, guardian, ports, env)
     else:
         made = _chain(airflow, view, steps)
+        links = _look(settings, guardian, ports, env)
         since = time.monotonic()
         n = write_households(settings, shop, steps.at)
         view.say(f"{n} households to look at")
@@ -82,8 +84,10 @@ def _run(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str,
         _serve(settings, guardian, view, env, steps)
         remember(settings, made)
         (settings.root / "demo" / "stages.json").write_text(json.dumps(dict(view.stages), indent=1))
-    held = _check(settings, view, made, steps)
-    _look(settings, guardian, view, ports, env)
+    held = _check(settings, view, made, steps, links)
+    view.say(f"[bold]the page        {settings.url}[/bold]")
+    for name, url in links.items():
+        view.say(f"{name.replace('_', ' '):<15} {url}")
     view.table()
     return held
 
@@ -135,9 +139,9 @@ def _serve(settings: Settings, guardian: Guardian, view: View, env: dict[str, st
     view.stage("gateway ready", since)
 
 
-def _check(settings: Settings, view: View, made: Made, steps: Plan) -> bool:
+def _check(settings: Settings, view: View, made: Made, steps: Plan, links: Mapping[str, str]) -> bool:
     since = time.monotonic()
-    checks = check_gateway(settings, made.release_id, steps.at)
+    checks = [*check_gateway(settings, made.release_id, steps.at), *check_links(links)]
     for check in checks:
         mark = "[green]holds[/green]" if check.holds else "[red]FAILS[/red]"
         view.say(f"{mark}  {check.rule}" + ("" if check.holds else f": {check.found}"))
@@ -145,8 +149,8 @@ def _check(settings: Settings, view: View, made: Made, steps: Plan) -> bool:
     return all(check.holds for check in checks)
 
 
-def _look(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str, int], env: dict[str, str]) -> None:
-    """Start what people look at beside the page, and print where everything is."""
+def _look(settings: Settings, guardian: Guardian, ports: Mapping[str, int], env: dict[str, str]) -> dict[str, str]:
+    """Start what people look at beside the page; name -> where it will answer."""
     python, host = sys.executable, "127.0.0.1"
     pages = {
         "mlflow": ["-m", "mlflow", "server", "--backend-store-uri", settings.mlflow(), "--workers", "1"],
@@ -156,10 +160,9 @@ def _look(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str
         command = [python, *arguments, "--host", host, "--port", str(ports[name])]
         guardian.start(Service(name, command, settings.root / "logs" / f"{name}.log", env))
     links = {name: f"http://{host}:{ports[name]}" for name in _NEIGHBOURS}
+    (settings.root / "demo").mkdir(exist_ok=True)
     (settings.root / "demo" / "links.json").write_text(json.dumps(links, indent=1))
-    view.say(f"[bold]the page        {settings.url}[/bold]")
-    for name, url in links.items():
-        view.say(f"{name.replace('_', ' '):<15} {url}")
+    return links
 
 
 def _ports(settings: Settings) -> dict[str, int]:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,7 @@ class Airflow:
     guardian: Guardian
     env: Mapping[str, str]
     logs: Path
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30, trust_env=False))
 
     @property
     def url(self) -> str:
@@ -206,7 +207,7 @@ class Airflow:
         )
 
     def _call(self, verb: str, path: str, **kwargs: Any) -> Any:
-        response = httpx.request(verb, f"{self.url}/api/v2/{path}", timeout=30, trust_env=False, **kwargs)
+        response = self.http.request(verb, f"{self.url}/api/v2/{path}", **kwargs)
         response.raise_for_status()
         return response.json()
 

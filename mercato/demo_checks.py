@@ -1,9 +1,11 @@
 """What must hold before the demo says it works, asked over HTTP like any client."""
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import httpx
@@ -11,6 +13,7 @@ import httpx
 from mercato.settings import Settings
 
 _N_HOUSEHOLDS = 5
+_PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,25 @@ def check_gateway(settings: Settings, release_id: str, at: datetime) -> list[Che
             ("n=0 is refused with a reason", lambda: _refused(http)),
         ]
         return [_run(rule, ask) for rule, ask in rules]
+
+
+def check_links(links: Mapping[str, str]) -> list[Check]:
+    """Whether each page beside the gateway's answers, within a minute."""
+    with httpx.Client(timeout=5, trust_env=False, follow_redirects=True) as http:
+        return [_run(f"{name.replace('_', ' ')} answers", partial(_answers, http, url)) for name, url in links.items()]
+
+
+def _answers(http: httpx.Client, url: str) -> tuple[bool, str]:
+    give_up = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            found = http.get(url)
+        except httpx.TransportError:  # still starting
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.2)
+            continue
+        return found.is_success and "<html" in found.text, f"HTTP {found.status_code}"
 
 
 def _run(rule: str, ask: Callable[[], tuple[bool, str]]) -> Check:
