@@ -5,44 +5,18 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from data_contracts.contract import contract_names, load_contract
 from data_contracts.errors import BadShop, NoWindow
+from data_contracts.sources import Files, Part, Source
 
 SHOPS = Path(__file__).parent / "shops"
 SourceType = Literal["integer", "number", "string", "timestamp", "boolean"]
-
-
-class Part(BaseModel):
-    """A piece of a shop's YAML."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PackageParquet(Part):
-    """A Parquet file that an installed Python package brings along."""
-
-    kind: Literal["package_parquet"]
-    package: str
-    """Import name of the package."""
-    path: str
-    """File below the package's folder."""
-
-
-class Files(Part):
-    """Local Parquet files."""
-
-    kind: Literal["files"]
-    path: str
-    """A path or glob; relative to the working directory."""
-
-
-Source = Annotated[PackageParquet | Files, Field(discriminator="kind")]
 
 
 class EventTime(Part):

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from data_contracts.shop import PackageParquet, Shop, Source
+from data_contracts.shop import Shop
+from data_contracts.sources import PackageParquet, Source
 from mercato.demo_airflow import REPOSITORY
 from mercato.paths import canonical_json
 from mercato.settings import Settings

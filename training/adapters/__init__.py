@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from data_contracts.shop import Source
+from data_contracts.sources import Source
 from training.adapters import parquet
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.errors import CorruptFile, SchemaMismatch, SourceMissing
-from data_contracts.shop import Files, PackageParquet
+from data_contracts.sources import Files, PackageParquet
 from mercato.paths import sha256_file
 
 
