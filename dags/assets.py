@@ -14,6 +14,7 @@ def clean(table: str) -> Asset:
 
 
 FEATURE_SNAPSHOTS = Asset(name="feature_snapshots", uri="mercato://features/snapshots", group="features")
+POPULARITY = Asset(name="popularity", uri="mercato://features/popularity", group="features")
 ONLINE_FEATURES = Asset(name="online_features", uri="mercato://features/online", group="features")
 
 RETRIEVAL = {

@@ -11,7 +11,7 @@ from airflow.sdk import dag, task
 
 from dags import assets
 from dags.policies import DEFAULT_ARGS, WINDOW_PARAMS, deadline
-from dags.runs import after, nightly, publish, refers_to, settings, tables, window
+from dags.runs import after, nightly, publish, refers_to, run_of, settings, tables, window
 
 
 @task
@@ -20,7 +20,8 @@ def clean(table: str, **context: Any) -> dict[str, Any]:
     from training.jobs import clean_table
 
     span = window(context)
-    return publish(context, clean_table(settings(), table, span.since, span.until))
+    scheduled = run_of(context).run_type == "scheduled"
+    return publish(context, clean_table(settings(), table, span.since, span.until, scheduled=scheduled))
 
 
 @dag(

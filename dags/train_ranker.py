@@ -14,7 +14,7 @@ from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
 from dags.runs import after, nightly, publish, settings, until
 
 
-@task(inlets=[assets.clean("transactions"), assets.FEATURE_SNAPSHOTS])
+@task(inlets=[*(assets.clean(t) for t in ("transactions", "interactions", "impressions")), assets.FEATURE_SNAPSHOTS])
 def rows(**context: Any) -> dict[str, Any]:
     """How many rows both rankers learn from."""
     from training.jobs import build_ranker_rows

@@ -31,6 +31,12 @@ class ArtefactRef(BaseModel):
     snapshots: dict[str, str]
     """Table or feature view -> digest of the data read."""
     metrics: dict[str, float] = {}
+    code_revision: str = ""
+    """The code that made it; empty in refs older than this field."""
+    contracts: dict[str, str] = {}
+    """Contract -> semantic version in force when it was made."""
+    packages: dict[str, str] = {}
+    """Package that computes -> version when it was made."""
 
 
 class ArtefactStore:

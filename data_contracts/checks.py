@@ -8,6 +8,8 @@ import ibis
 from data_contracts.contract import Column, Contract, RowArguments, TableRule
 
 BROKEN, WARNED = "broken_rules", "warned_rules"
+UNREADABLE = "_unreadable"
+"""Ends the name of the rule that a source's value can be converted; starts with the contract's column."""
 _PANDAS = {
     "string": "str",
     "integer": "int64",
@@ -17,23 +19,22 @@ _PANDAS = {
 }
 
 
-def mark_rows(rows: Any, contract: Contract, unreadable: dict[str, Any]) -> Any:
+def mark_rows(rows: Any, contract: Contract, source_rules: dict[str, Any]) -> Any:
     """`rows` plus two text columns: names of the broken rules that quarantine a row, and of those that only warn.
 
     Args:
         rows: Ibis table with the contract's columns.
         contract: whose rules.
-        unreadable: contract column -> Ibis boolean, true where the source held a value that could not be converted.
+        source_rules: name -> Ibis boolean, true where the row breaks a rule of its source; a value that could not be
+            converted breaks `<column>_unreadable`, and is then not missing too.
 
     Names are joined by commas; empty means that none is broken.
     """
-    errors: list[tuple[str, Any]] = []
+    errors: list[tuple[str, Any]] = list(source_rules.items())
     warnings: list[tuple[str, Any]] = []
     for column in contract.columns:
         value = rows[column.name]
-        bad = unreadable.get(column.name)
-        if bad is not None:
-            errors.append((f"{column.name}_unreadable", bad))
+        bad = source_rules.get(f"{column.name}{UNREADABLE}")
         if column.required:
             errors.append((f"{column.name}_missing", value.isnull() if bad is None else value.isnull() & ~bad))
         for rule in column.quality:
@@ -75,11 +76,14 @@ class Measured:
     rule: TableRule
     value: float
     holds: bool
+    note: str = ""
+    """Which column, day or class it is."""
 
     def __str__(self) -> str:
         bounds = {">=": self.rule.mustBeGreaterOrEqualTo, "<=": self.rule.mustBeLessOrEqualTo}
         need = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if bound is not None)
-        return f"{self.rule.name}: found {self.value:g} {self.rule.unit}, need {need} ({self.rule.description})"
+        note = f", {self.note}" if self.note else ""
+        return f"{self.rule.name}: found {self.value:g} {self.rule.unit}{note}, need {need} ({self.rule.description})"
 
 
 def frame_schema(contract: Contract) -> Any:

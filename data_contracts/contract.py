@@ -57,8 +57,12 @@ class TableArguments(Part):
     fromRows: int = 0  # noqa: N815
     """Runs with fewer raw rows are not judged: one bad row of three is no trend."""
     column: str = ""
+    """What `nullValues` and `smallestClass` look at, and what `referenceHeld` compares."""
     to: str = ""
     """`table.column` that `column` refers to."""
+
+
+_OF_A_COLUMN = {"nullValues", "smallestClass", "referenceHeld"}
 
 
 class TableRule(Part):
@@ -71,16 +75,19 @@ class TableRule(Part):
     severity: Severity
     type: Literal["library", "custom"]
     engine: Literal["", "mercato"] = ""
-    metric: Literal["", "rowCount", "duplicateValues"] = ""
-    implementation: Literal["", "referenceHeld", "quarantined"] = ""
+    metric: Literal["", "rowCount", "duplicateValues", "nullValues"] = ""
+    implementation: Literal["", "referenceHeld", "quarantined", "freshness", "volume", "nullSpike", "smallestClass"] = (
+        ""
+    )
+    """`freshness`, `volume` and `nullSpike` compare with the recent past: they are judged on scheduled windows only."""
     arguments: TableArguments = TableArguments()
-    unit: Literal["rows", "percent"]
+    unit: Literal["rows", "percent", "hours"]
     mustBeGreaterOrEqualTo: float | None = None  # noqa: N815
     mustBeLessOrEqualTo: float | None = None  # noqa: N815
 
     @property
     def measures(self) -> str:
-        """`rowCount`, `duplicateValues`, `referenceHeld` or `quarantined`."""
+        """The metric or the implementation, whichever it has."""
         return self.metric or self.implementation
 
     @model_validator(mode="after")
@@ -89,6 +96,8 @@ class TableRule(Part):
             raise ValueError(f"rule {self.name} has no bound: add mustBeGreaterOrEqualTo or mustBeLessOrEqualTo")
         if bool(self.metric) == bool(self.implementation):
             raise ValueError(f"rule {self.name} needs one of metric (library) and implementation (custom)")
+        if self.measures in _OF_A_COLUMN and not self.arguments.column:
+            raise ValueError(f"rule {self.name} measures {self.measures}: add arguments.column")
         return self
 
     def holds(self, value: float) -> bool:
@@ -150,6 +159,9 @@ class Contract(Part):
             for rule in column.quality:
                 if rule.arguments.notBefore and rule.arguments.notBefore not in names:
                     raise ValueError(f"rule {rule.name} names the unknown column {rule.arguments.notBefore!r}")
+        for each in self.table_rules:
+            if each.arguments.column and each.arguments.column not in names:
+                raise ValueError(f"rule {each.name} names the unknown column {each.arguments.column!r}")
         _ = self.owner
         return self
 
@@ -208,13 +220,18 @@ def load_contract(table: str, folder: Path = CONTRACTS) -> Contract:
     path = folder / f"{table}.odcs.yaml"
     if not path.exists():
         raise BadContract(f"found no contract {path.name}; known: {', '.join(contract_names())}")
+    return parse_contract(path.read_text(), path.name)
+
+
+def parse_contract(text: str, name: str) -> Contract:
+    """The contract that a YAML text states; BadContract says what is wrong with `name`."""
     try:
-        return Contract.model_validate(yaml.safe_load(path.read_text()))
+        return Contract.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as error:
-        raise BadContract(f"{path.name} is not YAML: {error}") from error
+        raise BadContract(f"{name} is not YAML: {error}") from error
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise BadContract(f"{path.name}: {wrong}") from error
+        raise BadContract(f"{name}: {wrong}") from error
 
 
 def cleaning_order(tables: Iterable[str]) -> list[str]:

@@ -61,6 +61,8 @@ def as_of(  # noqa: PLR0913 - lake and table, then names
 ) -> Any:
     """The clean rows that were true and known: of each key the version known last, as an Ibis table.
 
+    A table that the shop does not have, such as promotions, has no rows.
+
     Args:
         lake: the shop's lake.
         table: a table with a contract.
@@ -75,6 +77,8 @@ def as_of(  # noqa: PLR0913 - lake and table, then names
     """
     contract = load_contract(table)
     read = _read(lake, table, known_before, since)
+    if not read and table not in _shop(lake.shop).tables:
+        return ibis.memtable(arrow_schema(contract).empty_table())
     if not read and not _read(lake, table, known_before, None):
         raise SourceMissing(
             f"found no partition of clean/{table} known before {known_before}; "
@@ -158,7 +162,10 @@ def _stands_alone(one: Manifest, others: list[Manifest], contract: Contract) -> 
 def _rows(con: Any, lake: Lake, contract: Contract, read: list[Manifest]) -> Any:
     if not read:
         return ibis.memtable(arrow_schema(contract).empty_table())
-    return con.read_parquet([part_path(lake, each) for each in read], hive_partitioning=False)
+    rows = con.read_parquet([part_path(lake, each) for each in read], hive_partitioning=False, union_by_name=True)
+    # Partitions from before a column was added: the contract only lets optional ones come.
+    later = [column for column in arrow_schema(contract) if column.name not in rows.columns]
+    return rows.mutate(**{each.name: ibis.null(ibis.dtype(each.type)) for each in later}) if later else rows
 
 
 def _latest(rows: Any, contract: Contract) -> Any:

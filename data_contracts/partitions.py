@@ -44,6 +44,8 @@ class Manifest(BaseModel):
     event_time_max: datetime | None = None
     keys_unique: bool = False
     """Whether no key is there twice (clean tables)."""
+    nulls: dict[str, int] | None = None
+    """Column -> rows without a value, where there are any; None in manifests written before it was counted."""
     history: bool = True
     """Raw: whether the whole day was extracted; False when only late corrections lie here so far."""
 
@@ -101,6 +103,7 @@ def describe(frame: pa.Table, data: bytes, **known: Any) -> Manifest:
         sha256=hashlib.sha256(data).hexdigest(),
         event_time_min=times["min"].as_py(),
         event_time_max=times["max"].as_py(),
+        nulls={name: frame[name].null_count for name in sorted(frame.column_names) if frame[name].null_count},
         **known,
     )
 

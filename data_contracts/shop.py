@@ -1,22 +1,38 @@
 """A shop: its zone, currency and calendar, and how each of its source tables becomes a contract's table."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from data_contracts.contract import contract_names, load_contract
 from data_contracts.errors import BadShop, NoWindow
-from data_contracts.sources import Files, Part, Source
+from data_contracts.sources import EventLog, Files, Logs, PackageParquet, Part, Source
 
 SHOPS = Path(__file__).parent / "shops"
+OWN_LOGS = Path(__file__).parent / "own_logs.yaml"
+"""The tables that every shop has."""
 SourceType = Literal["integer", "number", "string", "timestamp", "boolean"]
+
+
+def _zone_exists(zone: str) -> str:
+    if zone not in _zones():
+        raise ValueError(f"found the zone {zone!r}{_closest(zone, _zones())}; need an IANA name")
+    return zone
+
+
+@cache
+def _zones() -> set[str]:
+    return available_timezones()
+
+
+Zone = Annotated[str, AfterValidator(_zone_exists)]
 
 
 class EventTime(Part):
@@ -24,7 +40,7 @@ class EventTime(Part):
 
     timestamp: str = ""
     """Source column that holds a timestamp."""
-    zone: str = "UTC"
+    zone: Zone = "UTC"
     """Zone in which `timestamp` is written."""
     format: str = ""
     """strptime format where `timestamp` is text."""
@@ -50,19 +66,35 @@ class EventTime(Part):
 
 
 class KnownAt(Part):
-    """When a row reaches us: its event time plus `delay`."""
+    """When a row reaches us: what `column` says, else its event time plus `delay`."""
 
-    delay: timedelta
+    column: str = ""
+    """Source column with the instant at which the source had the row: a watermark such as updated_at."""
+    zone: Zone = "UTC"
+    """Zone in which `column` is written."""
+    format: str = ""
+    """strptime format where `column` is text."""
+    overlap: timedelta = timedelta(0)
+    """How far before a window its watermark is read again; a row first seen there is known from the window's start."""
+    delay: timedelta = timedelta(0)
     """ISO 8601 duration, e.g. PT15M."""
     reason: str
-    """Where the delay comes from."""
+    """Where the column or the delay comes from."""
 
-    @field_validator("delay")
+    @field_validator("delay", "overlap")
     @classmethod
-    def _not_before(cls, delay: timedelta) -> timedelta:
-        if delay < timedelta(0):
-            raise ValueError(f"found the delay {delay}; nothing is known before it happens, need 0 or more")
-        return delay
+    def _not_before(cls, given: timedelta) -> timedelta:
+        if given < timedelta(0):
+            raise ValueError(f"found {given}; nothing is known before it happens, need 0 or more")
+        return given
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.column) == ("delay" in self.model_fields_set):
+            raise ValueError("found both or none of `column` and `delay`; need exactly one")
+        if (self.overlap or self.format) and not self.column:
+            raise ValueError("`overlap` and `format` go with `column`")
+        return self
 
 
 class Mapped(Part):
@@ -74,11 +106,13 @@ class Mapped(Part):
     """Shop's customer id, replaced by the permanent `customer_key`."""
     money: str = ""
     """Amount in major units, scaled to whole minor units."""
+    times: str = ""
+    """Column that `money` is multiplied by first: units, where `money` is the price of one."""
     constant: str = ""
     """The same text in every row."""
     timestamp: str = ""
     """Timestamp in `zone` (text: read by `format`), brought to UTC."""
-    zone: str = "UTC"
+    zone: Zone = "UTC"
     format: str = ""
     week: str = ""
     """Number of a shop week, brought to its first local midnight."""
@@ -91,12 +125,44 @@ class Mapped(Part):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         _exactly_one(self, ("column", "identity", "money", "constant", "timestamp", "week"))
+        if self.times and not self.money:
+            raise ValueError("`times` goes with `money`")
         return self
 
     @property
     def reads(self) -> str:
         """The source column behind it, empty for a constant."""
         return self.column or self.identity or self.money or self.timestamp or self.week
+
+
+class Reject(Part):
+    """Source rows that are none of this table's, such as postage among products: quarantined under `name`."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    column: str
+    matches: str = ""
+    """Regular expression over the whole text."""
+    below: float | None = None
+    """Numbers under it."""
+    missing: bool = False
+    """Rows without a value."""
+    reason: str
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = [name for name in ("matches", "missing") if getattr(self, name)]
+        given += ["below"] if self.below is not None else []
+        if len(given) != 1:
+            raise ValueError(f"found {' and '.join(given) or 'none'} of matches, below, missing; need exactly one")
+        return self
+
+
+class Changes(Part):
+    """A table of versions inside a longer one: a row counts where `columns` differ from those before it."""
+
+    of: str
+    """Column that says what the versions are of."""
+    columns: tuple[str, ...] = Field(min_length=1)
 
 
 class Table(Part):
@@ -109,15 +175,27 @@ class Table(Part):
     known_at: KnownAt
     mapping: dict[str, Mapped]
     """Contract column -> how it is made; `event_time` and `known_at` come by themselves."""
+    reject: tuple[Reject, ...] = ()
+    """Rules of this source, beside the contract's."""
+    sums: tuple[str, ...] = ()
+    """Contract columns that add up where rows are otherwise equal, as repeated lines of a bill are."""
+    changes: Changes | None = None
+    """Only rows that change something, where the source repeats attributes on every line."""
 
     @model_validator(mode="after")
     def _reads_known_columns(self) -> Self:
         known = [*self.columns, "event_time"]
         reads = {f"mapping.{name}": rule.reads for name, rule in self.mapping.items() if rule.reads}
+        reads |= {f"mapping.{name}.times": rule.times for name, rule in self.mapping.items()}
+        reads |= {f"reject.{rule.name}": rule.column for rule in self.reject}
+        if self.changes:
+            reads |= {f"changes.{i}": name for i, name in enumerate((self.changes.of, *self.changes.columns))}
         if not self.event_time.lookup:
             reads["event_time"] = self.event_time.timestamp or self.event_time.week
         else:
             reads["event_time.by"] = self.event_time.by
+        reads["known_at"] = self.known_at.column
+        reads["source.unreadable"] = self.source.unreadable if isinstance(self.source, Logs) else ""
         for where, column in reads.items():
             if column and column not in known:
                 raise ValueError(f"{where} reads the column {column!r}, which `columns` lacks{_closest(column, known)}")
@@ -142,20 +220,13 @@ class Shop(Part):
     """`data_contracts/shops/<name>.yaml`."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    zone: str
+    zone: Zone
     currency: str = Field(pattern=r"^[A-Z]{3}$")
     minor_digits: int = Field(default=2, ge=0, le=4)
     """Decimal digits of the currency's minor unit."""
     calendar: Calendar
     history: History
     tables: dict[str, Table]
-
-    @field_validator("zone")
-    @classmethod
-    def _zone_exists(cls, zone: str) -> str:
-        if zone not in available_timezones():
-            raise ValueError(f"found the zone {zone!r}{_closest(zone, available_timezones())}; need an IANA name")
-        return zone
 
     @cached_property
     def tz(self) -> ZoneInfo:
@@ -167,6 +238,12 @@ class Shop(Part):
         if name not in self.tables:
             raise BadShop(f"shop {self.name} has no table {name!r}{_closest(name, self.tables)}")
         return self.tables[name]
+
+    @cached_property
+    def identity_columns(self) -> frozenset[str]:
+        """Source columns that hold a customer's id in some table; no table shows them after `raw/`."""
+        rules = [rule for table in self.tables.values() for rule in table.mapping.values()]
+        return frozenset(rule.identity for rule in rules if rule.identity)
 
     def business_day(self, instant: datetime) -> date:
         """The local date of `instant`."""
@@ -202,14 +279,33 @@ class Shop(Part):
         return self.day_start(self.history.since), self.day_start(self.history.until)
 
     def reading_from(self, folder: Path) -> Self:
-        """The same shop, reading the files of the same names in `folder` instead."""
-        moved = {
-            name: table.model_copy(
-                update={"source": Files(kind="files", path=str(folder / Path(table.source.path).name))}
+        """The same shop, reading the files and logs of the same names in `folder` instead."""
+
+        def moved(source: Source) -> Source:
+            if isinstance(source, EventLog):
+                return EventLog(kind="event_log", log=source.log, url=f"sqlite:///{folder / source.log}.db")
+            if isinstance(source, PackageParquet | Files):
+                return Files(kind="files", path=str(folder / Path(source.path).name))
+            return source
+
+        return self._with_sources(moved)
+
+    def logging_to(self, *, events: str, impressions: str) -> Self:
+        """The same shop, whose own logs are the stores of these URLs."""
+        urls = {"events": events, "impressions": impressions}
+        return self._with_sources(
+            lambda source: (
+                source.model_copy(update={"url": source.url or urls[source.log]})
+                if isinstance(source, EventLog)
+                else source
             )
-            for name, table in self.tables.items()
+        )
+
+    def _with_sources(self, change: Callable[[Source], Source]) -> Self:
+        tables = {
+            name: table.model_copy(update={"source": change(table.source)}) for name, table in self.tables.items()
         }
-        return self.model_copy(update={"tables": moved})
+        return self.model_copy(update={"tables": tables})
 
 
 def load_shop(name: str, folder: Path = SHOPS) -> Shop:
@@ -224,13 +320,22 @@ def load_shop(name: str, folder: Path = SHOPS) -> Shop:
         raise BadShop(f"{path.name} is not YAML: {error}") from error
     except ValidationError as error:
         raise BadShop(f"{path.name}: " + "; ".join(_explain(each) for each in error.errors())) from error
-    wrong = [each for table, spec in shop.tables.items() for each in _off_contract(table, spec)]
+    own = {table: spec for table, spec in own_tables().items() if table not in shop.tables}
+    shop = shop.model_copy(update={"tables": {**shop.tables, **own}})
+    wrong = [each for table, spec in shop.tables.items() for each in _off_contract(shop, table, spec)]
     if wrong:
         raise BadShop(f"{path.name}: {'; '.join(wrong)}")
     return shop
 
 
-def _off_contract(table: str, spec: Table) -> Iterator[str]:
+@cache
+def own_tables() -> dict[str, Table]:
+    """The tables of our own logs, `own_logs.yaml`."""
+    said = yaml.safe_load(OWN_LOGS.read_text())
+    return {name: Table.model_validate(table) for name, table in said.items()}
+
+
+def _off_contract(shop: Shop, table: str, spec: Table) -> Iterator[str]:
     """What a table's mapping has that its contract has not, and the other way round."""
     if table not in contract_names():
         yield f"tables.{table}: found no contract of this name{_closest(table, contract_names())}"
@@ -239,6 +344,12 @@ def _off_contract(table: str, spec: Table) -> Iterator[str]:
     for name in spec.mapping:
         if name not in columns:
             yield f"tables.{table}.mapping.{name}: the contract has no such column{_closest(name, columns)}"
+    for name in spec.sums:
+        if name not in columns:
+            yield f"tables.{table}.sums: the contract has no column {name!r}{_closest(name, columns)}"
+    for rule in spec.reject:
+        if rule.column in shop.identity_columns:
+            yield f"tables.{table}.reject.{rule.name} reads the customer's id, which quarantine may not show"
     for name, column in columns.items():
         if column.required and name not in spec.mapping and name not in {"event_time", "known_at"}:
             yield f"tables.{table}.mapping lacks {name!r}, which the contract requires"
@@ -262,7 +373,18 @@ def _closest(word: str, known: Any) -> str:
 
 
 def _known_keys() -> set[str]:
-    parts = [Shop, Calendar, History, Table, EventTime, KnownAt, Mapped, *get_args(get_args(Source)[0])]
+    parts = [
+        Shop,
+        Calendar,
+        History,
+        Table,
+        EventTime,
+        KnownAt,
+        Mapped,
+        Reject,
+        Changes,
+        *get_args(get_args(Source)[0]),
+    ]
     return {name for part in parts for name in part.model_fields}
 
 

@@ -20,8 +20,20 @@ def search_tokens(text: str) -> list[str]:
     return [_stem(word) for word in normalise_query(text).split()]
 
 
-def semantic_text(*, product_type: str | None, brand: str | None, category: str | None, department: str | None) -> str:
+def semantic_text(
+    *,
+    name: str | None = None,
+    product_type: str | None,
+    brand: str | None,
+    category: str | None,
+    department: str | None,
+) -> str:
     """The text whose vector stands for a product: its meaning, without the package size."""
     return product_text(
-        product_type=product_type, package_size=None, brand=brand, category=category, department=department
+        name=name,
+        product_type=product_type,
+        package_size=None,
+        brand=brand,
+        category=category,
+        department=department,
     )

@@ -131,7 +131,7 @@ def customer_history(transactions: ir.Table, at: datetime) -> ir.Table:
 
     `interval_days` is the mean time between purchases, 0 where a product was bought once.
     """
-    g = _per_product(transactions, at)
+    g = _per_product(transactions.filter(transactions.customer_key.notnull()), at)
     fields = {name: g[name] for name in HISTORY_COLUMNS if name not in ("snapshot_at", "product_ids")}
     rows = _collected(g, {"product_ids": g.product_id, **fields}, g.product_id)
     return _finish(rows.mutate(snapshot_at=ibis.literal(epoch(at), "int64")), HISTORY_COLUMNS, "customer_key", at)
@@ -143,6 +143,7 @@ def customer_profile(transactions: ir.Table, products: ir.Table, at: datetime) -
     `baskets_per_week` counts from the first basket (at least one week); arrays are ordered by category.
     """
     moment = epoch(at)
+    transactions = transactions.filter(transactions.customer_key.notnull())
     rfm = _rfm(transactions, moment)
     named = products.select("product_id", category=products.category.fill_null(UNKNOWN_CATEGORY))
     p = _purchases(transactions, at)
@@ -231,7 +232,7 @@ def _sales(transactions: ir.Table, at: datetime) -> ir.Table:
     p = p.mutate(micro=_micro(p.age, 14.0))
     windows = {f"n_{d}d": (p.age <= d * DAY).cast("int64").sum() for d in (7, 28, 91, 364)}
     popular = p.group_by("product_id").agg(**windows, micro=p.micro.sum(), first_sold_at=p.bought_at.min())
-    c = _per_product(transactions, at)
+    c = _per_product(transactions.filter(transactions.customer_key.notnull()), at)
     repeat = c.group_by("product_id").agg(
         n_households=c.count(),
         repeaters=(c.n_purchases > 1).cast("int64").sum(),
@@ -248,7 +249,8 @@ def _sales(transactions: ir.Table, at: datetime) -> ir.Table:
         paid_28=t.sales_minor.sum(where=month),
         off_28=t.retail_discount_minor.sum(where=month),
     )
-    out = popular.inner_join(repeat, "product_id").inner_join(money, "product_id")
+    out = popular.left_join(repeat, "product_id").drop("product_id_right").inner_join(money, "product_id")
+    out = out.mutate(**{name: out[name].fill_null(0) for name in ("n_households", "repeaters", "span", "gaps")})
     use_recent = out.units_91.fill_null(0) > 0
     paid = ibis.ifelse(use_recent, out.paid_91, out.paid)
     units = ibis.greatest(ibis.ifelse(use_recent, out.units_91, out.units), 1)

@@ -1,6 +1,6 @@
 """What a product is called and how a query is normalised: one home for training, index and gateway.
 
-The Complete Journey has no product names, so a name is composed from type, size and brand.
+A shop that has no product names, such as The Complete Journey, gets them composed from type, size and brand.
 """
 
 from __future__ import annotations
@@ -27,31 +27,35 @@ def _title(value: str) -> str:
     return re.sub(r"[A-Za-z][A-Za-z']*", lambda m: m.group(0).capitalize(), spaced)
 
 
-def product_name(
+def product_name(  # noqa: PLR0913 - named
     *,
+    name: str | None = None,
     product_type: str | None,
     package_size: str | None,
     brand: str | None,
     category: str | None = None,
     department: str | None = None,
 ) -> str:
-    """The name a shopper reads: "Ice - Crushed/Cubed, 22 LB (National)"; never empty.
+    """The name a shopper reads: the shop's own, else "Ice - Crushed/Cubed, 22 LB (National)"; never empty.
 
     Falls back from type to category to department to "Product".
     """
+    if own := _tidy(name):
+        return _title(own) if own.isupper() else own
     head = next((t for t in map(_tidy, (product_type, category, department)) if t), "Product")
     size = _tidy(package_size)
     label = _tidy(brand)
-    name = _title(head)
+    composed = _title(head)
     if size:
-        name += f", {size.upper()}"
+        composed += f", {size.upper()}"
     if label:
-        name += f" ({_title(label)})"
-    return name
+        composed += f" ({_title(label)})"
+    return composed
 
 
-def product_text(
+def product_text(  # noqa: PLR0913 - named
     *,
+    name: str | None = None,
     product_type: str | None,
     package_size: str | None,
     brand: str | None,
@@ -59,7 +63,7 @@ def product_text(
     department: str | None,
 ) -> str:
     """The text that search indexes and the encoder embeds: lower case, name first, then category and department."""
-    parts = [_tidy(v) for v in (product_type, category, department, package_size, brand)]
+    parts = [_tidy(v) for v in (name, product_type, category, department, package_size, brand)]
     seen: dict[str, None] = {}
     for part in parts:
         if part:

@@ -5,16 +5,25 @@ from typing import Annotated
 import typer
 
 from mercato import log
-from mercato.commands.data import contract, source
+from mercato.commands.contracts import contract
+from mercato.commands.data import source
+from mercato.commands.datasets import dataset
+from mercato.commands.quarantine import quarantine
 from mercato.commands.releases import evaluate, release, trace
 from mercato.commands.support import command, exit_codes
+from mercato.commands.time import backfill, replay, retention
 from mercato.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(source, name="source")
 app.add_typer(contract, name="contract")
+app.add_typer(quarantine, name="quarantine")
+app.add_typer(dataset, name="dataset")
 app.add_typer(release, name="release")
 app.add_typer(evaluate, name="evaluate")
+app.add_typer(backfill, name="backfill")
+app.add_typer(retention, name="retention")
+app.command()(replay)
 app.command()(trace)
 
 

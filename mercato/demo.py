@@ -33,7 +33,6 @@ _QUIET = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
     "NO_COLOR": "1",
-    "OMP_WAIT_POLICY": "passive",  # threads that spin take the core from the task beside them
 }
 _MB = 1024 * 1024
 _MEMORY_EVERY_SECONDS = 3.0

@@ -35,7 +35,7 @@ def check_gateway(settings: Settings, release_id: str, at: datetime) -> list[Che
             ("the release that was assembled is live", lambda: _live(http, release_id)),
             *((f"household {each} gets recommendations", lambda each=each: _recommend(http, each)) for each in chosen),
             ("a customer never seen gets recommendations", lambda: _recommend(http, "nobody-has-this-id")),
-            ("searching for milk finds products", lambda: _search(http)),
+            ("searching for a popular product's name finds it", lambda: _search(http)),
             ("a product has similar ones", lambda: _similar(http)),
             ("an event is accepted once", lambda: _events(http, at)),
             ("n=0 is refused with a reason", lambda: _refused(http)),
@@ -90,14 +90,19 @@ def _recommend(http: httpx.Client, customer_id: str) -> tuple[bool, str]:
     return n == len(answer["results"]) == 10 and not answer["degraded"], f"{n} products, degraded {answer['degraded']}"  # noqa: PLR2004
 
 
+def _popular(http: httpx.Client) -> dict[str, Any]:
+    return dict(_json(http.get("/v1/trending", params={"n": 1}))["results"][0])
+
+
 def _search(http: httpx.Client) -> tuple[bool, str]:
-    answer = _json(http.post("/v1/search", json={"query": "milk", "n": 5}))
+    wanted = _popular(http)
+    answer = _json(http.post("/v1/search", json={"query": wanted["name"], "n": 5}))
     names = [each["name"] for each in answer["results"]]
-    return bool(names) and not answer["degraded"], "; ".join(names)[:200]
+    return wanted["name"] in names and not answer["degraded"], f"{wanted['name']}: {'; '.join(names)[:200]}"
 
 
 def _similar(http: httpx.Client) -> tuple[bool, str]:
-    first = _json(http.post("/v1/search", json={"query": "milk", "n": 1}))["results"][0]["product_id"]
+    first = _popular(http)["product_id"]
     results = _json(http.get(f"/v1/products/{first}/similar", params={"n": 5}))["results"]
     return bool(results), f"{len(results)} like {first}"
 

@@ -1,9 +1,9 @@
 """The households that the demo's page offers, with what they bought after the models' last instant."""
 
 from datetime import datetime
-from typing import Any
 
-from data_contracts.lake import as_of
+from data_contracts.lake import as_of, connect
+from data_contracts.partitions import manifests, part_path
 from data_contracts.shop import Shop
 from mercato import paths
 from mercato.demo_state import TRUTH
@@ -58,13 +58,7 @@ def _ids(settings: Settings, shop: Shop) -> dict[str, str]:
 
 
 def _raw_ids(settings: Settings, column: str) -> list[str]:
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+    from training.mapping import customer_ids
 
     lake = paths.lake(settings)
-    found: set[Any] = set()
-    for day in lake.days("raw", "transactions"):
-        path = f"{lake.partition('raw', 'transactions', day)}/part.parquet"
-        with lake.fs.open(path) as file:
-            found.update(pc.unique(pq.read_table(file, columns=[column])[column]).to_pylist())
-    return sorted(str(each) for each in found)
+    return customer_ids(connect(), [part_path(lake, each) for each in manifests(lake, "raw", "transactions")], column)

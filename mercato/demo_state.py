@@ -1,5 +1,6 @@
 """What a demo made, and whether a second one may use it: a hash over all that decides the release."""
 
+import glob
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.shop import Shop
-from data_contracts.sources import PackageParquet, Source
+from data_contracts.sources import Files, PackageParquet, Source
 from mercato.demo_airflow import REPOSITORY
 from mercato.paths import canonical_json
 from mercato.settings import Settings
@@ -62,14 +63,17 @@ def _sha256(path: Path) -> str:
 
 
 def _fingerprint(source: Source) -> Any:
-    """Size and time of the files behind a source; their content is hashed when they are extracted."""
+    """Size and time of the files behind a source; their content is hashed when they are extracted. Others: nothing."""
     if isinstance(source, PackageParquet):
         spec = find_spec(source.package)
         files = (
             [Path(spec.submodule_search_locations[0]) / source.path] if spec and spec.submodule_search_locations else []
         )
+    elif isinstance(source, Files):
+        found = glob.glob(os.path.expanduser(os.path.expandvars(source.path)), recursive=True)  # noqa: PTH111, PTH207
+        files = [Path(each) for each in sorted(found)]
     else:
-        files = sorted(Path().glob(source.path)) if not Path(source.path).is_absolute() else [Path(source.path)]
+        files = []
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
 
 

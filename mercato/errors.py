@@ -25,5 +25,9 @@ class StoreUnavailable(TransientError):
     """A store (event log, routing document, identity map) could not be reached or is locked."""
 
 
+class StoreTooNew(MercatoError):
+    """A store was written by newer code than this."""
+
+
 class StaleGeneration(MercatoError):
     """Somebody else wrote the routing document first; read it again and decide anew."""

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from mercato.errors import BadSetting, StoreUnavailable
 from mercato.settings import Settings
-from mercato.stores import sqlite
+from mercato.stores.migrations import Steps, open_sqlite
 
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS identity (lookup BLOB PRIMARY KEY, customer_key TEXT NOT NULL UNIQUE) WITHOUT ROWID"
-)
+STEPS: Steps = [
+    ["CREATE TABLE IF NOT EXISTS identity (lookup BLOB PRIMARY KEY, customer_key TEXT NOT NULL UNIQUE) WITHOUT ROWID"]
+]
+"""Versions of the identity map; see `mercato.stores.migrations`."""
 _KEY_BYTES = 32
 
 
@@ -104,6 +105,4 @@ def identity(settings: Settings, *, new_key: Callable[[], str] = _random_key) ->
         key = hashlib.sha256(given.encode()).digest()
     else:
         key = _load_key(settings.root / "identity.key")
-    connection = sqlite.connect(settings.identity())
-    connection.execute(_SCHEMA)
-    return Identity(connection, key, new_key)
+    return Identity(open_sqlite(settings.identity(), "identity", STEPS), key, new_key)

@@ -88,9 +88,8 @@ def summary(frame: Any) -> list[dict[str, Any]]:
 
 def _known_customers(lake: Lake, at: datetime) -> list[str]:
     rows = as_of(lake, "transactions", event_before=at, known_before=at)
-    return [
-        str(key) for key in rows.select("customer_key").distinct().order_by("customer_key").execute()["customer_key"]
-    ]
+    keys = rows.select("customer_key").drop_null("customer_key").distinct().order_by("customer_key")
+    return [str(key) for key in keys.execute()["customer_key"]]
 
 
 def _purchases(lake: Lake, since: datetime, until: datetime) -> Any:

@@ -22,6 +22,8 @@ class Settings(BaseSettings):
     """SQLAlchemy URL of the routing document and ledger; empty: SQLite in `home`."""
     events_url: str = ""
     """URL of the event log; empty: SQLite (WAL) in `home`."""
+    popularity_url: str = ""
+    """URL of the five-minute popularity scores; empty: SQLite in `home`."""
     identity_url: str = ""
     """URL of the identity map; empty: SQLite in `home`."""
     identity_key: SecretStr = SecretStr("")
@@ -31,7 +33,7 @@ class Settings(BaseSettings):
     online_url: str = ""
     """Online feature store: `sqlite:///PATH` or `redis://HOST:PORT`; empty: SQLite in `home`."""
     mlflow_url: str = ""
-    """MLflow tracking URI; empty: SQLite in `home`."""
+    """MLflow tracking URI; empty: SQLite in `home`; `none`: no run is kept (replays)."""
     url: str = "http://127.0.0.1:3000"
     """Where the gateway listens."""
     mlflow_ui_url: str = ""
@@ -42,6 +44,20 @@ class Settings(BaseSettings):
     """Serve the page for people, which shows purchase histories to whoever reaches the port; the demo sets it."""
     workers: int = Field(default=1, ge=1, le=64)
     """Worker processes of the gateway."""
+    keep_raw_days: int = Field(default=0, ge=0)
+    """Business days that `raw/` keeps; 0: for ever. What is gone cannot be cleaned again."""
+    keep_quarantine_days: int = Field(default=0, ge=0)
+    """Business days that `quarantine/` keeps; 0: for ever."""
+    keep_snapshots_days: int = Field(default=0, ge=0)
+    """Days that feature snapshots are kept; 0: for ever. Those that a kept release was made from stay."""
+    keep_impressions_days: int = Field(default=0, ge=0)
+    """Days that the impression log keeps; 0: for ever."""
+    keep_releases_days: int = Field(default=0, ge=0)
+    """Days that a release is kept after it last answered; 0: for ever. The live one and the one before it stay."""
+    keep_runs_days: int = Field(default=0, ge=0)
+    """Days that MLflow runs are kept; 0: for ever. Those that made an artefact of a kept release stay."""
+    replay_window_days: int = Field(default=90, ge=0)
+    """A replay as of any instant of so many days back finds what it needs, whatever the lifetimes are."""
     clock: str = "real"
     """`real`, or `shifted` (the demo: offset kept in `home/clock.json`)."""
 
@@ -65,6 +81,10 @@ class Settings(BaseSettings):
     def events(self) -> str:
         """URL of the event log."""
         return self.events_url or self.sqlite("events")
+
+    def popularity(self) -> str:
+        """URL of the five-minute popularity scores."""
+        return self.popularity_url or self.sqlite("popularity")
 
     def identity(self) -> str:
         """URL of the identity map."""

@@ -23,7 +23,7 @@ SAMPLE_ROWS: Final = 20_000
 """Rows of each side at most."""
 TOP_VALUES: Final = 30
 """Categories kept by name; the others are one."""
-EVENTS: Final = frozenset({"transactions", "promotions", "coupon_redemptions"})
+EVENTS: Final = frozenset({"transactions", "promotions", "coupon_redemptions", "interactions", "impressions"})
 """Tables compared window against window. The others are states: what was true at the end of each window."""
 _OTHER: Final = "(other)"
 

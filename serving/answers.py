@@ -102,7 +102,8 @@ def search(gateway: Gateway, request: SearchRequest, request_id: str) -> Answer:
     """One page of products that match a query."""
     asked = who(gateway, request_id, request.customer_id, request.session_id)
     wanted = request.filters
-    filters = Filters(wanted.category, wanted.brand, minor(wanted.price_min), minor(wanted.price_max))
+    digits = asked.live.shop.minor_digits
+    filters = Filters(wanted.category, wanted.brand, minor(wanted.price_min, digits), minor(wanted.price_max, digits))
     found = asked.live.search.search(
         request.query, n=request.n, offset=request.offset, filters=filters, exclude=request.exclude
     )
@@ -125,7 +126,7 @@ def trending(gateway: Gateway, category: str | None, n: int, request_id: str) ->
     """What sells now, in one category or spread over all."""
     asked = who(gateway, request_id)
     catalogue = asked.live.catalogue
-    rows = catalogue.cold_start[:n]
+    code: int | None = None
     if category is not None:
         names = {name.casefold(): code for name, code in catalogue.category_index.items()}
         code = names.get(category.casefold())
@@ -133,8 +134,7 @@ def trending(gateway: Gateway, category: str | None, n: int, request_id: str) ->
             raise UnknownCategory(
                 f"no category is called {_shown(category)}", "take a value of facets.category in a search answer"
             )
-        rows = catalogue.popular_in[code][:n]
-    scores = catalogue.stats["decayed_14d"][rows]
+    rows, scores = gateway.trends.first(catalogue, n, code)
     _log_rows(gateway, asked, "trending", rows, scores, request_id=request_id)
     where = f"popular in {category}" if category is not None else "popular this week"
     results = [_result(asked.live, int(row), float(score), (where,)) for row, score in zip(rows, scores, strict=True)]
@@ -151,8 +151,8 @@ def product(gateway: Gateway, product_id: str, request_id: str) -> Answer:
         "release_id": live.release_id,
         "product_id": product_id,
         **{name: live.catalogue.text[name][row] for name in names},
-        "price": major(int(live.catalogue.stats["price_minor"][row])),
-        "currency": gateway.currency,
+        "price": major(int(live.catalogue.stats["price_minor"][row]), live.shop.minor_digits),
+        "currency": live.shop.currency,
         "on_promotion": bool(live.catalogue.stats["on_promotion"][row]),
     }
 
@@ -193,7 +193,7 @@ def _result(
     result = {
         "product_id": catalogue.product_ids[row],
         "name": catalogue.text["name"][row],
-        "price": major(int(catalogue.stats["price_minor"][row])),
+        "price": major(int(catalogue.stats["price_minor"][row]), live.shop.minor_digits),
         "score": score,
         "reasons": list(reasons),
     }

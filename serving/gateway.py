@@ -7,17 +7,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from data_contracts.artefact_store import ArtefactStore
+from data_contracts.shop import load_shop
 from mercato import identity, paths
 from mercato.clock import Clock, clock
 from mercato.identity import Identity
 from mercato.settings import Settings
 from mercato.stores.events import EventLog, event_log
 from mercato.stores.impressions import impressions_url
+from mercato.stores.popularity import popularity_store
 from mercato.stores.routing import routing_store
 from serving.impressions import ImpressionLog
 from serving.ingest import Ingest
 from serving.online import Customers, Reader
 from serving.router import Router
+from serving.trends import Trends
 
 if TYPE_CHECKING:
     from serving.loading import LiveRelease
@@ -50,7 +53,7 @@ class Gateway:
     log: EventLog
     ingest: Ingest
     impressions: ImpressionLog
-    currency: str = "USD"
+    trends: Trends
     _closed: bool = field(default=False, init=False)
 
     @classmethod
@@ -74,7 +77,8 @@ class Gateway:
             customers=Customers(reader or _online_reader(settings)),
             identity=people,
             log=log,
-            ingest=Ingest(log, people, settings.shop, now),
+            ingest=Ingest(log, people, load_shop(settings.shop), now),
+            trends=Trends(popularity_store(settings), now),
             impressions=ImpressionLog(impressions_url(settings)),
         )
 

@@ -14,7 +14,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from mercato.stores import sqlite
+from mercato.stores.impressions import STEPS
+from mercato.stores.migrations import open_sqlite
 from serving import metrics
 
 log = structlog.get_logger()
@@ -23,26 +24,6 @@ WAITING = 2_000
 _GROUP = 200
 _PAUSE_SECONDS = 0.2
 """Between transactions, so that many answers share one."""
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS feature_sets (digest TEXT PRIMARY KEY, names TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS impressions (
-  request_id TEXT NOT NULL,
-  position INTEGER NOT NULL,
-  product_id TEXT NOT NULL,
-  score REAL NOT NULL,
-  propensity REAL NOT NULL,
-  surface TEXT NOT NULL,
-  release_id TEXT NOT NULL,
-  arm TEXT NOT NULL,
-  customer_key TEXT,
-  session_id TEXT,
-  features BLOB,
-  feature_set TEXT,
-  known_at INTEGER NOT NULL,
-  PRIMARY KEY (request_id, position)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS impressions_known_at ON impressions (known_at);
-"""
 _INSERT = "INSERT OR IGNORE INTO impressions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -152,8 +133,7 @@ class ImpressionLog:
 
 
 def _open(url: str) -> sqlite3.Connection:
-    connection = sqlite.connect(url, durable=False)
+    connection = open_sqlite(url, "impressions", STEPS, durable=False)
     # NORMAL: a killed process loses nothing that was committed, a power cut may.
     connection.execute("PRAGMA synchronous = NORMAL")
-    connection.executescript(_SCHEMA)
     return connection

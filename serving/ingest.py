@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from data_contracts.events import Event
+from data_contracts.shop import Shop
 from mercato.clock import Clock
 from mercato.identity import Identity
 from mercato.stores.events import Appended, EventLog, EventRow, microseconds
@@ -21,7 +22,7 @@ _REASONS = 3
 class Ingest:
     """Turns a batch into rows of the log."""
 
-    def __init__(self, log: EventLog, identity: Callable[[], Identity], shop: str, now: Clock) -> None:
+    def __init__(self, log: EventLog, identity: Callable[[], Identity], shop: Shop, now: Clock) -> None:
         self._log = log
         self._identity = identity
         self._shop = shop
@@ -50,15 +51,15 @@ class Ingest:
         if not good:
             return None, rejected
         keys = self._keys({event.customer_id for event in good if event.customer_id is not None})
-        return self._log.append([_row(event, keys) for event in good]), rejected
+        return self._log.append([_row(event, keys, self._shop.minor_digits) for event in good]), rejected
 
     def _keys(self, customer_ids: set[str]) -> dict[str, str]:
         """`customer_key` of each of the shop's ids; only customers never seen cost a write."""
         identity = self._identity()
-        found = {cid: identity.find(self._shop, cid) for cid in customer_ids}
+        found = {cid: identity.find(self._shop.name, cid) for cid in customer_ids}
         known = {cid: key for cid, key in found.items() if key is not None}
         new = sorted(cid for cid in customer_ids if cid not in known)
-        return known | identity.keys(self._shop, new) if new else known
+        return known | identity.keys(self._shop.name, new) if new else known
 
 
 def _judge(value: Any) -> tuple[Event | None, str]:
@@ -84,7 +85,7 @@ def _event_id(value: Any) -> str | None:
     return found[:128].encode(errors="replace").decode() if isinstance(found, str) else None
 
 
-def _row(event: Event, keys: dict[str, str]) -> EventRow:
+def _row(event: Event, keys: dict[str, str], minor_digits: int) -> EventRow:
     return EventRow(
         event_id=event.event_id,
         type=event.type,
@@ -94,7 +95,7 @@ def _row(event: Event, keys: dict[str, str]) -> EventRow:
         request_id=event.request_id,
         position=event.position,
         quantity=event.quantity,
-        price_minor=minor(event.price),
+        price_minor=minor(event.price, minor_digits),
         event_time=microseconds(event.event_time),
         origin="real",
         release_id=None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from data_contracts.artefact_store import ArtefactStore
 from data_contracts.errors import ArtefactRefused
 from data_contracts.release import Manifest
+from data_contracts.shop import Shop, load_shop
 from serving.runtime.artefacts import Artefacts
 from serving.runtime.catalogue import Catalogue
 from serving.runtime.pipeline import Request, rank
@@ -29,6 +30,7 @@ class LiveRelease:
     manifest: Manifest
     artefacts: Artefacts
     search: SearchEngine
+    shop: Shop
 
     @property
     def catalogue(self) -> Catalogue:
@@ -54,7 +56,7 @@ def load_release(
     manifest = store.release(release_id)
     paths = store.fetch(manifest)
     parse_in_child(paths, limit=limit)
-    live = LiveRelease(release_id, manifest, *parse(paths))
+    live = LiveRelease(release_id, manifest, *parse(paths), load_shop(manifest.identity.shop))
     _warm(live, as_of)
     return live
 

@@ -12,8 +12,6 @@ MAX_EVENTS = 1_000
 """Events in one request."""
 MAX_QUERY = 500
 """Characters of a query."""
-MINOR_PER_MAJOR = 100
-"""Cents in a unit of the shop's currency."""
 
 
 def _query(value: str) -> str:
@@ -180,11 +178,11 @@ class ErrorAnswer(BaseModel):
     error: ErrorDetail
 
 
-def minor(price: Decimal | None) -> int | None:
-    """Integer minor units, half a minor unit going up."""
-    return None if price is None else int(price * MINOR_PER_MAJOR + Decimal("0.5"))
+def minor(price: Decimal | None, digits: int) -> int | None:
+    """Integer minor units of a currency with that many decimal digits, half a minor unit going up."""
+    return None if price is None else int(price * 10**digits + Decimal("0.5"))
 
 
-def major(price_minor: int) -> float | None:
-    """Major units; None for 0, which stands for an unknown price."""
-    return price_minor / MINOR_PER_MAJOR if price_minor > 0 else None
+def major(price_minor: int, digits: int) -> float | None:
+    """Major units of a currency with that many decimal digits; None for 0, which stands for an unknown price."""
+    return price_minor / 10**digits if price_minor > 0 else None

@@ -2,35 +2,36 @@
 
 import json
 import os
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from ibis import _
 from numpy.typing import NDArray
 
-from data_contracts.checks import BROKEN, WARNED, Measured, mark_rows
-from data_contracts.contract import Contract, TableRule, load_contract
-from data_contracts.errors import SourceMissing, TableRuleBroken
+from data_contracts.checks import BROKEN, WARNED, mark_rows
+from data_contracts.contract import Contract, load_contract
+from data_contracts.errors import SourceMissing
 from data_contracts.lake import arrow_schema, connect
 from data_contracts.partitions import Manifest, Partitions, describe, encode, manifests, part_path, writing
 from data_contracts.shop import Shop
 from mercato.identity import Identity
 from mercato.paths import Lake
 from training.extract import chunks, split_by_day
+from training.judging import Past, Tally, alarms, judge
 from training.mapping import SOURCE, Customers, mapped
 
-_EXAMPLES = 3
 CONFLICT = "key_conflict"
 """Rule broken by rows that share key and `known_at` but not content: nobody can say which one is right."""
 
 
 @dataclass(frozen=True, slots=True)
 class CleanReport:
-    """What cleaning did; `raw_rows` = `clean_rows` + `quarantined` + `duplicates`."""
+    """What cleaning did; `raw_rows` = `clean_rows` + `quarantined` + `duplicates` + `added_up`."""
 
     table: str
     since: datetime
@@ -41,6 +42,8 @@ class CleanReport:
     quarantined: int
     duplicates: int
     """Rows equal to another one in every column."""
+    added_up: int
+    """Rows that are part of another one now, by the shop's `sums`."""
     days: int
     broken: dict[str, int]
     """Row rule -> rows that it sent to quarantine."""
@@ -48,22 +51,8 @@ class CleanReport:
     """Row rule of severity warning -> rows."""
     measured: dict[str, float]
     """Table rule -> value found."""
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Counts of one run, filled chunk by chunk."""
-
-    raw: int = 0
-    clean: int = 0
-    quarantined: int = 0
-    duplicates: int = 0
-    broken: Counter[str] = field(default_factory=Counter)
-    warned: Counter[str] = field(default_factory=Counter)
-    examples: list[str] = field(default_factory=list)
-    """Some broken rows, with their rules."""
-    strangers: Counter[str] = field(default_factory=Counter)
-    """Table rule -> clean rows whose reference is not held."""
+    alarms: tuple[str, ...]
+    """Table rules of severity warning that do not hold, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +64,7 @@ class _Job:
     customers: Customers
     references: dict[str, pa.Array]
     """Table rule -> values that its column may hold."""
-    tally: _Tally
+    tally: Tally
 
     @property
     def names(self) -> list[str]:
@@ -89,12 +78,20 @@ class _Job:
 
 
 def clean(  # noqa: PLR0913 - the window has two ends
-    lake: Lake, shop: Shop, table: str, identity: Identity, *, since: datetime, until: datetime
+    lake: Lake,
+    shop: Shop,
+    table: str,
+    identity: Identity,
+    *,
+    since: datetime,
+    until: datetime,
+    scheduled: bool = False,
 ) -> CleanReport:
     """Write the clean and quarantine partitions of the raw ones whose day lies in [since, until).
 
     The same raw bytes, contract and identity map leave the same bytes. Nothing comes into place
-    unless every table rule of severity error holds.
+    unless every table rule of severity error holds; those that compare with the recent past are
+    judged when the window is a `scheduled` one, because a person may load any days in any order.
 
     Raises:
         TableRuleBroken: with counts and examples.
@@ -108,16 +105,18 @@ def clean(  # noqa: PLR0913 - the window has two ends
     paths = {each.ds: part_path(lake, each, verify=True) for each in raw}
     con = connect(threads=os.cpu_count() or 1)
     customers = Customers.of(con, shop, table, identity, list(paths.values()))
-    job = _Job(lake, shop, contract, con, customers, _references(lake, con, contract), _Tally())
+    job = _Job(lake, shop, contract, con, customers, references(lake, con, contract), Tally())
     by_day = {each.ds: each for each in raw}
+    past = Past.of(lake, shop, table, since, until) if scheduled else None
     with writing(lake) as out:
         for chunk in chunks({each.ds: each.rows for each in raw}):
             good, bad = _checked(job, [paths[day] for day in chunk])
             _put(job, out, "clean", good, [by_day[day] for day in chunk])
             _put(job, out, "quarantine", bad, [by_day[day] for day in chunk])
-        found = _judge(job, len(days))
+        found = judge(contract, job.tally, len(days), past)
     tally = job.tally
-    assert tally.raw == tally.clean + tally.quarantined + tally.duplicates, f"rows lost in {table}: {tally}"  # noqa: S101
+    kept = tally.clean + tally.quarantined + tally.duplicates + tally.added_up
+    assert tally.raw == kept, f"rows lost in {table}: {tally}"  # noqa: S101
     return CleanReport(
         table=table,
         since=since,
@@ -127,27 +126,37 @@ def clean(  # noqa: PLR0913 - the window has two ends
         clean_rows=tally.clean,
         quarantined=tally.quarantined,
         duplicates=tally.duplicates,
+        added_up=tally.added_up,
         days=len(raw),
         broken=dict(sorted(tally.broken.items())),
         warned=dict(sorted(tally.warned.items())),
         measured={each.rule.name: each.value for each in found},
+        alarms=alarms(found),
     )
 
 
 def _checked(job: _Job, paths: list[str]) -> tuple[pa.Table, pa.Table]:
     """(clean rows, rows for quarantine) of some raw partitions, both in the total order."""
     raw = job.con.read_parquet(paths, hive_partitioning=False)
-    rows, unreadable = mapped(raw, job.shop, job.contract, job.customers)
-    marked = mark_rows(rows, job.contract, unreadable)
+    rows, source_rules = mapped(raw, job.shop, job.contract, job.customers)
+    marked = mark_rows(rows, job.contract, source_rules)
     source = (marked[BROKEN] != "").ifelse(marked[SOURCE].cast("json").cast("string"), None)
+    sources = marked.select(*job.names, source_row=marked[SOURCE].cast("json").cast("string"))
     marked = marked.mutate(source_row=source).drop(SOURCE)
     frame = marked.order_by([*job.order, BROKEN, "source_row"]).to_pyarrow().combine_chunks()
     good = frame.filter(pc.equal(frame[BROKEN], "")).select([*job.names, WARNED])
     bad = frame.filter(pc.not_equal(frame[BROKEN], "")).select([*job.names, BROKEN, "source_row"])
+    sums = job.shop.table(job.contract.name).sums
+    if sums:
+        lines, good = good.num_rows, _added_up(good, sums, job.order)
+        job.tally.added_up += lines - good.num_rows
     repeated, conflicting = _same_keys(good, list(job.contract.key))
-    bad = pa.concat_tables([bad, _conflicts(good.filter(pa.array(conflicting)), job.names)])
+    bad = pa.concat_tables([bad, _conflicts(good.filter(pa.array(conflicting)), sources)])
     good = good.filter(pa.array(~repeated & ~conflicting))
-    _count(job, frame.num_rows, int(repeated.sum()), good, bad)
+    job.tally.raw += frame.num_rows
+    job.tally.duplicates += int(repeated.sum())
+    expected = [rule.name for rule in job.shop.table(job.contract.name).reject]
+    job.tally.count(job.contract, good, bad, job.references, expected)
     return good.select(job.names).cast(arrow_schema(job.contract)), bad.sort_by([("known_at", "ascending")])
 
 
@@ -175,31 +184,33 @@ def _same_keys(rows: pa.Table, key: list[str]) -> tuple[NDArray[np.bool_], NDArr
     return repeated, differs
 
 
-def _conflicts(rows: pa.Table, names: list[str]) -> pa.Table:
-    """Conflicting rows in the shape of quarantine; their source row is the mapped one."""
+def _added_up(rows: pa.Table, sums: tuple[str, ...], order: list[str]) -> pa.Table:
+    """The rows with those that differ at most in `sums` made one, in the same total order."""
+    others = [name for name in rows.column_names if name not in (*sums, WARNED)]
+    wanted = [*((name, "sum") for name in sums), (WARNED, "max")]
+    found = rows.group_by(others, use_threads=False).aggregate(wanted)
+    found = found.rename_columns([*others, *sums, WARNED]).select(rows.column_names)
+    return found.sort_by([(name, "ascending") for name in order]).combine_chunks()
+
+
+def _conflicts(rows: pa.Table, sources: Any) -> pa.Table:
+    """Conflicting rows in the shape of quarantine, each with its source's values.
+
+    A sum of several source rows has the mapped values instead.
+    """
+    names = [name for name in rows.column_names if name != WARNED]
     values = rows.select(names)
-    text = [json.dumps(each, default=str, sort_keys=True) for each in values.to_pylist()]
-    values = values.append_column(BROKEN, pa.array([CONFLICT] * values.num_rows, pa.string()))
-    return values.append_column("source_row", pa.array(text, pa.string()))
-
-
-def _count(job: _Job, raw: int, duplicates: int, good: pa.Table, bad: pa.Table) -> None:
-    tally = job.tally
-    tally.raw += raw
-    tally.duplicates += duplicates
-    tally.clean += good.num_rows
-    tally.quarantined += bad.num_rows
-    for names, counter in ((bad[BROKEN], tally.broken), (good[WARNED], tally.warned)):
-        for found in names.value_counts().to_pylist():
-            for name in filter(None, found["values"].split(",")):
-                counter[name] += found["counts"]
-    room = _EXAMPLES - len(tally.examples)
-    for row in bad.slice(0, max(room, 0)).select([BROKEN, "source_row"]).to_pylist():
-        tally.examples.append(f"{row[BROKEN]}: {row['source_row']}")
-    for rule in job.contract.table_rules:
-        if rule.implementation == "referenceHeld":
-            held = pc.is_in(good[rule.arguments.column], value_set=job.references[rule.name])
-            tally.strangers[rule.name] += good.num_rows - (pc.sum(held).as_py() or 0)
+    mapped_text = [json.dumps(each, default=str, sort_keys=True) for each in values.to_pylist()]
+    values = values.append_column("_at", pa.array(range(values.num_rows), pa.int64()))
+    text: dict[int, str] = {}
+    if values.num_rows:
+        here = ibis.memtable(values)
+        same = [here[name].identical_to(sources[name]) for name in names]
+        found = here.inner_join(sources, same).group_by("_at").agg(source_row=_.source_row.min()).to_pyarrow()
+        text = dict(zip(found["_at"].to_pylist(), found["source_row"].to_pylist(), strict=True))
+    text_of = [text.get(at, mapped_text[at]) for at in range(values.num_rows)]
+    values = values.drop("_at").append_column(BROKEN, pa.array([CONFLICT] * values.num_rows, pa.string()))
+    return values.append_column("source_row", pa.array(text_of, pa.string()))
 
 
 def _put(job: _Job, out: Partitions, layer: str, rows: pa.Table, raw: list[Manifest]) -> None:
@@ -225,7 +236,7 @@ def _put(job: _Job, out: Partitions, layer: str, rows: pa.Table, raw: list[Manif
         out.put(data, described)
 
 
-def _references(lake: Lake, con: Any, contract: Contract) -> dict[str, pa.Array]:
+def references(lake: Lake, con: Any, contract: Contract) -> dict[str, pa.Array]:
     """Table rule -> the values that its column may hold; SourceMissing when that table was not cleaned yet."""
     values = {}
     for rule in contract.table_rules:
@@ -240,35 +251,3 @@ def _references(lake: Lake, con: Any, contract: Contract) -> dict[str, pa.Array]
         rows = con.read_parquet(paths, hive_partitioning=False)
         values[rule.name] = rows.select(column).distinct().to_pyarrow()[column].combine_chunks()
     return values
-
-
-def _judge(job: _Job, days: int) -> list[Measured]:
-    """What each table rule found; TableRuleBroken when one of severity error does not hold."""
-    found = [each for rule in job.contract.table_rules if (each := _measure(job.tally, rule, days))]
-    broken = [str(each) for each in found if not each.holds and each.rule.severity == "error"]
-    if broken:
-        rules = ", ".join(f"{name} {count:,}" for name, count in job.tally.broken.most_common())
-        raise TableRuleBroken(
-            f"{job.contract.label}: {'; '.join(broken)}. {job.tally.raw:,} raw rows, {job.tally.clean:,} clean, "
-            f"{job.tally.quarantined:,} bad ({rules or 'no row rule broken'}), {job.tally.duplicates:,} duplicates. "
-            f"Examples: {job.tally.examples or 'none'}. Nothing was written; correct the source or the mapping"
-        )
-    return found
-
-
-def _measure(tally: _Tally, rule: TableRule, days: int) -> Measured | None:
-    """The value of a table rule, or None when the run is too small to judge."""
-    given = rule.arguments
-    if days < given.perDays or tally.raw < given.fromRows:
-        return None
-    if rule.measures == "rowCount":
-        value = tally.raw * given.perDays / days if given.perDays else float(tally.raw)
-    elif not tally.raw:
-        return None
-    elif rule.measures == "duplicateValues":
-        value = 100 * tally.duplicates / tally.raw
-    elif rule.measures == "quarantined":
-        value = 100 * tally.quarantined / tally.raw
-    else:
-        value = 100 - 100 * tally.strangers[rule.name] / max(tally.clean, 1)
-    return Measured(rule, round(value, 4), rule.holds(value))

@@ -26,11 +26,12 @@ class RankerRows:
 
     Attributes:
         features: (n, len(FEATURE_NAMES)) float32, groups one after the other.
-        labels: (n,) uint8, 1 where the household bought the product in the window.
+        labels: (n,) uint8, above 0 where the household bought the product in the window; of feedback, the grade.
         seen: (n,) bool, where the household had bought it before.
-        groups: (q,) rows per household.
+        groups: (q,) rows per household; of feedback, per request.
         since, until: the label window [since, until); features are as of `since`.
         relevant: products bought in the window that were, and were not, among the candidates.
+        weights: (n,) float32, how much a row counts: 1, or more where it was rarely shown (`training.feedback`).
     """
 
     features: Floats
@@ -40,12 +41,15 @@ class RankerRows:
     since: datetime
     until: datetime
     relevant: tuple[int, int]
+    weights: Floats
 
 
 def truth_of(purchases: pd.DataFrame, since: datetime, until: datetime) -> dict[str, list[str]]:
     """customer_key -> product ids (ascending) bought in [since, until)."""
     inside = purchases.loc[(purchases["event_time"] >= since) & (purchases["event_time"] < until)]
-    pairs = inside[["customer_key", "product_id"]].drop_duplicates().sort_values(["customer_key", "product_id"])
+    pairs = (
+        inside[["customer_key", "product_id"]].dropna().drop_duplicates().sort_values(["customer_key", "product_id"])
+    )
     return {str(key): group.astype(str).tolist() for key, group in pairs.groupby("customer_key")["product_id"]}
 
 
@@ -118,6 +122,7 @@ def build(
         since=since,
         until=until,
         relevant=(hits, relevant - hits),
+        weights=np.ones(sum(f.shape[0] for f, _, _ in parts), np.float32),
     )
 
 
@@ -148,7 +153,8 @@ def only_novel(rows: RankerRows) -> RankerRows:
         groups=counts[counts > 0].astype(np.int64),
         since=rows.since,
         until=rows.until,
-        relevant=(int(rows.labels[keep].sum()), 0),
+        relevant=(int(np.count_nonzero(rows.labels[keep])), 0),
+        weights=rows.weights[keep],
     )
 
 
@@ -165,6 +171,7 @@ def concatenate(windows: Iterable[RankerRows]) -> RankerRows:
         since=min(p.since for p in parts),
         until=max(p.until for p in parts),
         relevant=(sum(p.relevant[0] for p in parts), sum(p.relevant[1] for p in parts)),
+        weights=np.concatenate([p.weights for p in parts]),
     )
 
 

@@ -1,6 +1,6 @@
 """What can be wrong with a training run. Imports nothing heavy: Airflow resolves these names at parse."""
 
-from mercato.errors import MercatoError
+from mercato.errors import MercatoError, TransientError
 
 
 class TrainingError(MercatoError):
@@ -29,3 +29,7 @@ class ArtefactMissing(TrainingError):
 
 class SourceChanged(TrainingError):
     """A source has other rows now for a day that was extracted before; history is not rewritten unasked."""
+
+
+class SourceDown(TransientError):
+    """A database or API did not answer, however often it was asked."""

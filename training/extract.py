@@ -1,14 +1,12 @@
 """Source rows into `raw/`: the source's columns plus `event_time` and `known_at`, one partition per business day."""
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import duckdb
 import ibis
 import numpy as np
 import pyarrow as pa
@@ -17,10 +15,8 @@ from ibis import _
 
 from data_contracts.contract import load_contract
 from data_contracts.errors import SchemaMismatch
-from data_contracts.lake import connect
 from data_contracts.partitions import (
     Manifest,
-    OutOfSpace,
     Partitions,
     describe,
     encode,
@@ -30,15 +26,17 @@ from data_contracts.partitions import (
     writing,
 )
 from data_contracts.shop import Shop, Table
+from data_contracts.sources import EventLog
 from mercato.paths import Lake
 from training.adapters import Adapter, open_source
 from training.errors import SourceChanged
-from training.moments import event_time
+from training.mapping import rejected
+from training.moments import UTC_TIME, event_time, timestamp
+from training.staging import staging
 
 CHUNK_ROWS = 1_000_000
 """Rows brought into memory at once; a single day may have more."""
-_NO_SPACE = ("No space left", "File too large", "Disk quota exceeded")
-"""How DuckDB passes on the system's refusal."""
+_TICK = timedelta(microseconds=1)
 _QUARTER = 900
 """Seconds. Every zone's midnight falls on a quarter of an hour."""
 _FITS = {
@@ -73,6 +71,8 @@ class _Job:
     table: str
     digest: str
     con: Any
+    folder: Path
+    """Scratch space of this run."""
 
     @property
     def spec(self) -> Table:
@@ -82,9 +82,9 @@ class _Job:
     def columns(self) -> list[str]:
         return list(self.spec.columns)
 
-    def raw(self, first: date) -> Any | None:
-        """All raw rows from the partition `first` on, or None."""
-        there = manifests(self.lake, "raw", self.table, first)
+    def raw(self, first: date, last: date | None = None) -> Any | None:
+        """All raw rows from the partition `first` on (to `last`), or None."""
+        there = manifests(self.lake, "raw", self.table, first, last)
         paths = [part_path(self.lake, each) for each in there]
         return self.con.read_parquet(paths, hive_partitioning=False) if paths else None
 
@@ -113,48 +113,39 @@ def extract(  # noqa: PLR0913 - the window has two ends
         OutOfSpace: the disk is full.
     """
     days = shop.whole_days(since, until)
-    source = open_source(shop.table(table).source)
-    _check_schema(shop, table, source.schema())
-    with staging() as con, writing(lake) as out:
-        job = _Job(lake, shop, table, source.digest(), con)
+    with staging() as (con, folder), writing(lake) as out:
+        source = open_source(shop.table(table), folder)
+        wrong = misfits(shop.table(table), source)
+        if wrong:
+            raise SchemaMismatch(
+                f"the source of {shop.name}.{table}: {'; '.join(wrong)}. Correct the export, or tables.{table}.columns "
+                f"in shops/{shop.name}.yaml (and then its mapping)"
+            )
+        job = _Job(lake, shop, table, source.digest(), con, folder)
         rows = _staged(job, source, since, until)
         if observed_at is not None:
             found, written, new = _add_corrections(job, rows, out, days[0], observed_at)
         else:
-            found, written, new = _write_history(job, rows, out)
+            found, written, new = _write_history(job, rows, out, days)
     return TableReport(table, since, until, found, written, new, job.digest)
 
 
-@contextmanager
-def staging() -> Iterator[Any]:
-    """A DuckDB file for the rows of one run: compressed, and pruned by time when a chunk of days is read back."""
-    with tempfile.TemporaryDirectory(prefix="mercato-stage-") as folder:
-        con = connect(threads=os.cpu_count() or 1, database=f"{folder}/stage.duckdb")
-        try:
-            yield con
-        except duckdb.Error as error:
-            if any(words in str(error) for words in _NO_SPACE):
-                raise OutOfSpace(f"no space left in {folder}: free some, or set TMPDIR to another disk") from error
-            raise
-        finally:
-            con.disconnect()
-
-
-def _check_schema(shop: Shop, table: str, found: pa.Schema) -> None:
-    """SchemaMismatch unless the source has exactly the columns and types that the shop states."""
-    stated = shop.table(table).columns
-    wrong = [f"unknown column {name!r} ({found.field(name).type})" for name in found.names if name not in stated]
+def misfits(spec: Table, source: Adapter) -> list[str]:
+    """What the source has otherwise than the table's `columns` state; a source of text fits any type."""
+    stated, found = spec.columns, source.schema()
+    wrong = [
+        f"column {name!r} has a name that raw/ needs for itself; rename it in the export, or select it as another"
+        for name, reads in (("event_time", spec.event_time.timestamp), ("known_at", ""))
+        if name in stated and reads != name
+    ]
+    wrong += [f"unknown column {name!r} ({found.field(name).type})" for name in found.names if name not in stated]
     wrong += [f"missing column {name!r} ({stated[name]})" for name in stated if name not in found.names]
     wrong += [
         f"column {name!r} is {found.field(name).type}, need {stated[name]}"
         for name in stated
-        if name in found.names and not _FITS[stated[name]](found.field(name).type)
+        if name in found.names and not source.text and not _FITS[stated[name]](found.field(name).type)
     ]
-    if wrong:
-        raise SchemaMismatch(
-            f"the source of {shop.name}.{table}: {'; '.join(wrong)}. Correct the export, or tables.{table}.columns "
-            f"in shops/{shop.name}.yaml (and then its mapping)"
-        )
+    return wrong
 
 
 def _staged(job: _Job, source: Adapter, since: datetime, until: datetime) -> Any:
@@ -163,42 +154,86 @@ def _staged(job: _Job, source: Adapter, since: datetime, until: datetime) -> Any
     SchemaMismatch when a row has no time.
     """
     spec = job.spec
-    rows = source.relation(job.con, since, until).select(*job.columns)
+    overlap = since - spec.known_at.overlap
+    rows = source.relation(job.con, job.shop.window()[0] if spec.changes else overlap, until).select(*job.columns)
     if spec.event_time.lookup:
-        other = open_source(job.shop.table(spec.event_time.lookup).source)
+        other = open_source(job.shop.table(spec.event_time.lookup), job.folder)
         told = other.relation(job.con, *job.shop.window())
         told = told.select(spec.event_time.by, spec.event_time.timestamp).distinct()
         rows = rows.left_join(told, spec.event_time.by).select(*job.columns, spec.event_time.timestamp)
-    delay = ibis.interval(seconds=int(spec.known_at.delay.total_seconds()))
-    rows = _dated(job, rows).mutate(known_at=_.event_time + delay)
-    rows = rows.filter(_.event_time.isnull() | ((_.known_at >= since) & (_.known_at < until)))
-    rows = job.con.create_table("staged", rows.select(*job.columns, "event_time", "known_at"))
-    undated = rows.filter(_.event_time.isnull())
+    rows = _known(job, _dated(job, rows))
+    rows = _changing(rows, spec) if spec.changes else rows
+    rows = rows.filter(_.known_at.isnull() | ((_.known_at >= overlap) & (_.known_at < until)))
+    rows = job.con.create_table("staged", rows.select(*dict.fromkeys([*job.columns, "event_time", "known_at"])))
+    undated = rows.filter(_.known_at.isnull())
     count = int(undated.count().to_pyarrow().as_py())
     if count:
         example = undated.select(*job.columns).limit(1).to_pyarrow().to_pylist()[0]
         raise SchemaMismatch(
-            f"{count:,} rows of {job.shop.name}.{job.table} have no event time, e.g. {example}; "
-            f"correct the source or the `event_time` rule in shops/{job.shop.name}.yaml"
+            f"{count:,} rows of {job.shop.name}.{job.table} have no event time or none at which they were known, "
+            f"e.g. {example}; correct the source or the rules `event_time` and `known_at` in shops/{job.shop.name}.yaml"
         )
-    return rows
+    if not spec.known_at.overlap:
+        return rows
+    return rows.filter(_.known_at >= since).union(_late(job, rows.filter(_.known_at < since), since))
+
+
+def _late(job: _Job, early: Any, since: datetime) -> Any:
+    """Rows of the overlap that days which were extracted lack: seen first from `since` on, and so known from then."""
+    first, last = job.shop.business_day(since - job.spec.known_at.overlap), job.shop.business_day(since - _TICK)
+    extracted = [each.ds for each in manifests(job.lake, "raw", job.table, first, last) if each.history]
+    bounds = [job.shop.day_bounds(day) for day in extracted]
+    inside = [(early.known_at >= start) & (early.known_at < end) for start, end in bounds]
+    unseen = _unseen(job, early.filter(ibis.or_(ibis.literal(False), *inside)), first, last)
+    return unseen.mutate(known_at=ibis.literal(since, UTC_TIME))
+
+
+def _known(job: _Job, rows: Any) -> Any:
+    """`rows` plus `known_at`."""
+    rule = job.spec.known_at
+    if rule.column:
+        read = partial(timestamp, column=rule.column, zone=rule.zone, form=rule.format)
+        return _told(job, rows, rule.column if rule.zone != "UTC" else "", "known_at", read)
+    return rows.mutate(known_at=_.event_time + ibis.interval(seconds=int(rule.delay.total_seconds())))
+
+
+def _changing(rows: Any, spec: Table) -> Any:
+    """The rows that change something; what the shop rejects is compared apart, so that it makes no versions."""
+    assert spec.changes is not None  # noqa: S101 - asked by the caller
+    noise = ibis.or_(ibis.literal(False), *rejected(rows, spec).values())
+    rows = rows.mutate(_noise=noise)
+    before = ibis.window(group_by=[spec.changes.of, "_noise"], order_by=["event_time", *spec.columns])
+    same = [rows[name].identical_to(rows[name].lag().over(before)) for name in spec.changes.columns]
+    rows = rows.mutate(_same=ibis.and_(*same) & (ibis.row_number().over(before) > 0))
+    return rows.filter(~_._same).drop("_same", "_noise")  # noqa: SLF001 - an Ibis column, not an attribute
 
 
 def _dated(job: _Job, rows: Any) -> Any:
-    """`rows` plus `event_time`; a conversion from local time is done once per distinct value, it is slow per row."""
+    """`rows` plus `event_time`."""
     rule = job.spec.event_time
-    column = rule.week or rule.timestamp
-    if not column or (rule.timestamp and rule.zone == "UTC" and not rule.format):
-        return rows.mutate(event_time=event_time(rows, job.shop, rule))
+    read = partial(event_time, shop=job.shop, rule=rule)
+    local = rule.week or (rule.timestamp if rule.zone != "UTC" else "")
+    return _told(job, rows, local, "event_time", read)
+
+
+def _told(job: _Job, rows: Any, column: str, name: str, instant: Callable[[Any], Any]) -> Any:
+    """`rows` plus `name`; a `column` of local times is converted once per distinct value, it is slow per row."""
+    if not column:
+        return rows.mutate(**{name: instant(rows)})
     values = rows.select(column).distinct()
-    values = values.mutate(event_time=event_time(values, job.shop, rule)).filter(_.event_time.notnull())
+    values = values.mutate(_at=instant(values)).filter(_["_at"].notnull())
     told = job.con.create_table(ibis.util.gen_name("told"), values, temp=True)
-    return rows.left_join(told, column).select(*rows.columns, "event_time")
+    return rows.left_join(told, column).select(*rows.columns, "_at").mutate(**{name: _["_at"]}).drop("_at")
 
 
-def _write_history(job: _Job, rows: Any, out: Partitions) -> tuple[int, int, int]:
-    """(rows, partitions, new rows) of a plain extraction."""
+def _write_history(job: _Job, rows: Any, out: Partitions, days: list[date]) -> tuple[int, int, int]:
+    """(rows, partitions, new rows) of a plain extraction.
+
+    Where windows overlap a day without rows is written too: the next window must know that it was extracted.
+    """
     counts = _rows_per_day(job.shop, rows)
+    if job.spec.known_at.overlap:
+        counts = {day: counts.get(day, 0) for day in days}
     other_rule = any(
         each.inputs.get("known_at") != _rule(job.spec) for each in manifests(job.lake, "raw", job.table) if each.history
     )
@@ -229,7 +264,8 @@ def _reconcile(job: _Job, out: Partitions, day: date, part: pa.Table, there: Man
     """Rows of `part` that no raw partition holds, added to a day that was not extracted whole before."""
     unseen = _unseen(job, ibis.memtable(part), job.shop.history.since)
     missing = ordered(unseen, job.columns)
-    if missing.num_rows and there is not None and there.history:
+    # Our own log only grows and tells the time itself: a day first looked at before it was over is completed.
+    if missing.num_rows and there is not None and there.history and not isinstance(job.spec.source, EventLog):
         raise SourceChanged(
             f"{job.shop.name}.{job.table} has {missing.num_rows:,} rows on {day} that were not there when the day was "
             f"extracted, e.g. {missing.slice(0, 1).to_pylist()[0]}; extract with observed_at to take them in as late "
@@ -253,9 +289,9 @@ def _add_corrections(job: _Job, rows: Any, out: Partitions, first: date, observe
     return found, 1, int(missing.num_rows)
 
 
-def _unseen(job: _Job, rows: Any, first: date) -> Any:
-    """Rows of which raw has none with the same source columns, in any partition from `first` on."""
-    raw = job.raw(first)
+def _unseen(job: _Job, rows: Any, first: date, last: date | None = None) -> Any:
+    """Rows of which raw has none with the same source columns, in any partition from `first` on (to `last`)."""
+    raw = job.raw(first, last)
     if raw is None:
         return rows
     same = rows.select(*job.columns).difference(raw.select(*job.columns))
@@ -281,6 +317,8 @@ def _manifest(job: _Job, day: date, part: pa.Table, data: bytes) -> Manifest:
 
 
 def _rule(spec: Table) -> str:
+    if spec.known_at.column:
+        return f"column {spec.known_at.column}"
     return f"event_time + {int(spec.known_at.delay.total_seconds())} s"
 
 
@@ -300,7 +338,7 @@ _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 def ordered(rows: Any, columns: list[str]) -> pa.Table:
     """The rows in the one total order of a partition: `known_at`, `event_time`, then every column."""
-    return rows.order_by(["known_at", "event_time", *columns]).to_pyarrow().combine_chunks()
+    return rows.order_by(list(dict.fromkeys(["known_at", "event_time", *columns]))).to_pyarrow().combine_chunks()
 
 
 def chunks(counts: dict[date, int]) -> Iterator[list[date]]:

@@ -103,7 +103,7 @@ def past(settings: Settings, until: datetime) -> Past:
     before = bought[bought["event_time"] < since]
     models = {name: fit_model(lake, name, since, before) for name in MODELS}
     artefacts = Artefacts.of(fit_catalogue(settings, since), models)
-    keys = sorted(before["customer_key"].unique().tolist())
+    keys = sorted(before["customer_key"].dropna().unique().tolist())
     return Past(artefacts, customers(settings, since, keys), bought, since, until)
 
 
@@ -111,9 +111,10 @@ def ranker_rows(settings: Settings, until: datetime) -> tuple[dict[str, RankerRo
     """Goal -> the rows that its ranker learns from, and the candidate settings they were made with.
 
     `all` learns from the last label window before `until`, `novel` from the last `NOVEL_WINDOWS` (fewer, when the
-    history is too short). In each window everything but the labels is as of the window's beginning.
+    history is too short). In each window everything but the labels is as of the window's beginning. Both learn from
+    what was shown as well (`training.feedback`), once that has led to enough.
     """
-    from training import dataset
+    from training import dataset, feedback
     from training.ranker import NOVEL_WINDOWS
 
     windows: list[RankerRows] = []
@@ -129,4 +130,6 @@ def ranker_rows(settings: Settings, until: datetime) -> tuple[dict[str, RankerRo
         windows.append(built if not windows else dataset.only_novel(built))
         end, config = then.since, then.artefacts.config
     novel = dataset.concatenate([dataset.only_novel(windows[0]), *windows[1:]])
-    return {"all": windows[0], "novel": novel}, config
+    shown = feedback.outcomes(paths.lake(settings), feedback.DEFAULT, until)
+    learned = feedback.ranker_rows(shown, feedback.DEFAULT, until)
+    return feedback.joined({"all": windows[0], "novel": novel}, learned), config

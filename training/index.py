@@ -1,9 +1,10 @@
 """The nightly search index: BM25 impacts over product texts and a FAISS index over their vectors."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,11 @@ from feature_repo.text import product_text
 from serving.runtime import npz
 from serving.runtime.encoder import Encoder
 from serving.runtime.search import KeywordIndex
+
+SEMANTIC_FIELDS: Final = ("name", "product_type", "brand", "category", "department")
+"""Columns of clean/products that say what a product is."""
+TEXT_FIELDS: Final = (*SEMANTIC_FIELDS, "package_size")
+"""Columns of clean/products that shoppers search by."""
 
 
 class IndexConfig(BaseModel):
@@ -31,22 +37,19 @@ class IndexConfig(BaseModel):
 
 def semantic_texts(products: pd.DataFrame) -> list[str]:
     """The text to embed for each row of clean/products."""
-    columns = ("product_type", "brand", "category", "department")
-    rows = products[list(columns)].astype(object).where(products[list(columns)].notna(), None)
-    return [
-        semantic_text(product_type=kind, brand=brand, category=category, department=department)
-        for kind, brand, category, department in rows.itertuples(index=False)
-    ]
+    return [semantic_text(**row) for row in _texts(products, SEMANTIC_FIELDS)]
 
 
 def full_texts(products: pd.DataFrame) -> list[str]:
     """The text to index by word for each row of clean/products."""
-    columns = ("product_type", "package_size", "brand", "category", "department")
+    return [product_text(**row) for row in _texts(products, TEXT_FIELDS)]
+
+
+def _texts(products: pd.DataFrame, columns: tuple[str, ...]) -> Iterator[dict[str, str | None]]:
+    """Column -> text, row by row; None where it is missing."""
     rows = products[list(columns)].astype(object).where(products[list(columns)].notna(), None)
-    return [
-        product_text(product_type=kind, package_size=size, brand=brand, category=category, department=department)
-        for kind, size, brand, category, department in rows.itertuples(index=False)
-    ]
+    for values in rows.itertuples(index=False, name=None):
+        yield dict(zip(columns, values, strict=True))
 
 
 def bm25_impacts(docs: list[list[str]], vocabulary: list[str], config: IndexConfig) -> sparse.csc_matrix:

@@ -17,6 +17,8 @@ from feature_repo.views import SERVICES, service_digest
 from mercato import paths
 from mercato.identity import identity
 from mercato.settings import Settings
+from mercato.stores.impressions import impressions_url
+from mercato.stores.steps import timed
 from training.errors import ArtefactMissing
 from training.provenance import code_revision
 from training.record import contract_versions, record
@@ -41,23 +43,33 @@ def extract_table(settings: Settings, table: str, since: datetime, until: dateti
     """Counts of one table's extraction into raw/, over what became known in [since, until)."""
     from training.extract import extract
 
-    shop = load_shop(settings.shop)
-    return _plain(extract(paths.lake(settings), shop, table, since=since, until=until))
+    shop = load_shop(settings.shop).logging_to(events=settings.events(), impressions=impressions_url(settings))
+    with timed(settings, "extract", table, since, until, code_revision=code_revision()):
+        return _plain(extract(paths.lake(settings), shop, table, since=since, until=until))
 
 
-def clean_table(settings: Settings, table: str, since: datetime, until: datetime) -> dict[str, Any]:
-    """Counts of one table's checks: clean, quarantined and duplicate rows known in [since, until)."""
+def clean_table(
+    settings: Settings, table: str, since: datetime, until: datetime, *, scheduled: bool = False
+) -> dict[str, Any]:
+    """Counts of one table's checks: clean, quarantined and duplicate rows known in [since, until).
+
+    `scheduled`: the window is the one just over, so freshness and volume against the recent past are judged too.
+    """
     from training.clean import clean
 
     shop = load_shop(settings.shop)
-    return _plain(clean(paths.lake(settings), shop, table, identity(settings), since=since, until=until))
+    with timed(settings, "clean", table, since, until, code_revision=code_revision()):
+        people = identity(settings)
+        lake = paths.lake(settings)
+        return _plain(clean(lake, shop, table, people, since=since, until=until, scheduled=scheduled))
 
 
 def snapshot_features(settings: Settings, at: datetime) -> dict[str, Any]:
     """Rows of each feature snapshot written for `at`."""
     from feature_repo.writer import write_snapshots
 
-    written = write_snapshots(paths.lake(settings), at)
+    with timed(settings, "snapshot", "features", at, at, code_revision=code_revision()):
+        written = write_snapshots(paths.lake(settings), at)
     return {each.view: each.rows for each in written}
 
 
@@ -159,21 +171,22 @@ def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
 
 
 def build_ranker_rows(settings: Settings, until: datetime) -> dict[str, Any]:
-    """What each ranker's rows look like, by goal; the rows lie in datasets/ until it is trained."""
-    from training import dataset, fit
+    """What each ranker's rows look like, by goal, and the feedback; both lie in datasets/."""
+    from training import dataset, feedback, fit
     from training import rows as ranker_rows
 
+    fed = feedback.write(paths.lake(settings), feedback.DEFAULT, until)
     built, pipeline = fit.ranker_rows(settings, until)
     lake = paths.lake(settings)
     for goal, rows in built.items():
         with lake.writing(rows_path(lake, goal, until)) as aside:
             ranker_rows.save(rows, pipeline, aside)
-    return {goal: dataset.digest(rows) for goal, rows in built.items()}
+    return {**{goal: dataset.digest(rows) for goal, rows in built.items()}, "feedback": _plain(fed)}
 
 
 def train_ranker(settings: Settings, goal: str, until: datetime) -> dict[str, Any]:
     """The ref of the ranker for `goal` (all, novel), trained on the rows of `build_ranker_rows`."""
-    from training import dataset, ranker
+    from training import dataset, feedback, ranker
     from training import rows as ranker_rows
 
     lake = paths.lake(settings)
@@ -190,12 +203,19 @@ def train_ranker(settings: Settings, goal: str, until: datetime) -> dict[str, An
         trained.save,
         kind=Kind.ONNX,
         fit_until=until,
-        config=config.model_dump(),
-        snapshots={"transactions": _digest(settings, "transactions", until)},
+        config={**config.model_dump(), "feedback": feedback.DEFAULT.model_dump()},
+        snapshots={table: _digest(settings, table, until) for table in ("transactions", *feedback.READS)},
         metrics={name: value for name, value in said.items() if isinstance(value, int | float)},
         feature_service=f"ranker_{goal}_v1",
     )
     return _said(ref)
+
+
+def update_popularity(settings: Settings, until: datetime) -> dict[str, Any]:
+    """Counts of the events that the five-minute job took from the log."""
+    from training.popularity import update
+
+    return asdict(update(settings, until))
 
 
 def assemble_release(settings: Settings, until: datetime) -> dict[str, Any]:

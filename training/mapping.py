@@ -5,9 +5,11 @@ from typing import Any, Self
 
 import ibis
 import pyarrow as pa
+from ibis import _
 
+from data_contracts.checks import UNREADABLE
 from data_contracts.contract import Column, Contract
-from data_contracts.shop import Mapped, Shop
+from data_contracts.shop import Mapped, Shop, Table
 from mercato.identity import Identity
 from training.moments import UTC_TIME, timestamp, week_start
 
@@ -33,10 +35,7 @@ class Customers:
         columns = [rule.identity for rule in shop.table(table).mapping.values() if rule.identity]
         if not columns or not raw_paths:
             return cls(None)
-        raw = con.read_parquet(raw_paths, hive_partitioning=False)
-        ids = sorted(
-            {str(each) for each in raw.select(columns[0]).distinct().to_pyarrow()[0].to_pylist() if each is not None}
-        )
+        ids = customer_ids(con, raw_paths, columns[0])
         found = identity.keys(shop.name, ids)
         frame = pa.table(
             {"_id": pa.array(ids, pa.string()), "_key": pa.array([found[each] for each in ids], pa.string())}
@@ -44,35 +43,68 @@ class Customers:
         return cls(ibis.memtable(frame))
 
 
+def customer_ids(con: Any, raw_paths: list[str], column: str) -> list[str]:
+    """The shop's own ids of all customers in some raw files, sorted."""
+    raw = con.read_parquet(raw_paths, hive_partitioning=False)
+    found = raw.select(_id=_id_text(raw[column])).filter(_._id.notnull()).distinct()  # noqa: SLF001 - an Ibis column
+    return sorted(found.to_pyarrow()["_id"].to_pylist())
+
+
+def _id_text(value: Any) -> Any:
+    """An id as text; a number without its decimal point, which only says that ids were missing beside it."""
+    whole = value.cast("int64") if value.type().is_floating() else value
+    return whole.cast("string")
+
+
 def mapped(raw: Any, shop: Shop, contract: Contract, customers: Customers) -> tuple[Any, dict[str, Any]]:
-    """(rows in contract columns plus SOURCE, contract column -> boolean: the source's value could not be converted)."""
+    """(rows in contract columns plus SOURCE, name of a rule of the source -> boolean: the row breaks it).
+
+    The source's rules are the shop's own, and `<column>_unreadable` for values that could not be converted.
+    """
     rules = shop.table(contract.name).mapping
-    secret = {rule.identity for rule in rules.values()}
+    secret = shop.identity_columns
     if customers.keys is not None:
         column = next(rule.identity for rule in rules.values() if rule.identity)
-        raw = raw.mutate(_id=raw[column].cast("string"))
+        raw = raw.mutate(_id=_id_text(raw[column]))
         raw = raw.left_join(customers.keys, "_id")
     made = {column.name: _made(raw, shop, column, rules.get(column.name)) for column in contract.columns}
     open_columns = {name: raw[name] for name in shop.table(contract.name).columns if name not in secret}
     rows = raw.select(**made, **{SOURCE: ibis.struct(open_columns)})
     unreadable = {
-        name: rows[name].isnull() & rows[SOURCE][rule.reads].notnull()
+        f"{name}{UNREADABLE}": rows[name].isnull() & rows[SOURCE][rule.reads].notnull()
         for name, rule in rules.items()
         if rule.reads in open_columns and _can_fail(raw[rule.reads].type(), rule, contract.column(name))
     }
-    return rows, unreadable
+    return rows, {**rejected(rows[SOURCE], shop.table(contract.name)), **unreadable}
+
+
+def rejected(source: Any, spec: Table) -> dict[str, Any]:
+    """Name of a rule of the shop -> boolean: the row is none of this table's. `source`: rows, or a struct of them."""
+    found = {}
+    for rule in spec.reject:
+        value = source[rule.column]
+        if rule.missing:
+            broken = value.isnull()
+        elif rule.matches:
+            broken = value.cast("string").re_search(f"^(?:{rule.matches})$")
+        else:
+            broken = value.try_cast("float64") < rule.below
+        found[rule.name] = broken.fill_null(False)
+    return found
 
 
 def _made(raw: Any, shop: Shop, column: Column, rule: Mapped | None) -> Any:
     kind = _IBIS[column.logicalType]
     if rule is None:
-        return raw[column.name].cast(kind)
+        return raw[column.name].cast(kind) if column.name in ("event_time", "known_at") else ibis.null(kind)
     if rule.constant:
         return ibis.literal(rule.constant).cast(kind)
     if rule.identity:
         return raw["_key"]
     if rule.money:
-        return _whole(raw[rule.money], 10**shop.minor_digits)
+        amount = raw[rule.money].try_cast("float64")
+        amount = amount * raw[rule.times].try_cast("float64") if rule.times else amount
+        return _whole(amount, 10**shop.minor_digits)
     return _moment(raw, shop, rule) if rule.timestamp or rule.week else _cast(raw[rule.column], column, kind)
 
 
@@ -83,7 +115,7 @@ def _moment(raw: Any, shop: Shop, rule: Mapped) -> Any:
 
 
 def _cast(value: Any, column: Column, kind: Any) -> Any:
-    if column.logicalType == "integer" and value.type().is_floating():
+    if column.logicalType == "integer" and (value.type().is_floating() or value.type().is_string()):
         return _whole(value, 1)
     return value.try_cast(kind) if value.type().is_string() and kind != "string" else value.cast(kind)
 

@@ -9,6 +9,8 @@ import ibis.expr.datatypes as dt
 from data_contracts.shop import EventTime, Shop
 
 UTC_TIME = dt.Timestamp(timezone="UTC", scale=6)
+_OFFSET = r":\d\d(\.\d+)?\s*([Zz]|[+-]\d\d(:?\d\d)?)$"
+"""How ISO 8601 ends when it states an offset."""
 
 
 def _timezone(zone: str, local: datetime) -> datetime:  # type: ignore[empty-body]
@@ -16,6 +18,18 @@ def _timezone(zone: str, local: datetime) -> datetime:  # type: ignore[empty-bod
 
 
 _local_to_utc = ibis.udf.scalar.builtin(_timezone, name="timezone", signature=((dt.string, dt.Timestamp()), UTC_TIME))
+
+
+def _try_strptime(text: str, form: str) -> datetime:  # type: ignore[empty-body]
+    """`text` read by `form`, or null (DuckDB's function)."""
+
+
+_strptime = ibis.udf.scalar.builtin(
+    _try_strptime, name="try_strptime", signature=((dt.string, dt.string), dt.Timestamp())
+)
+_strptime_instant = ibis.udf.scalar.builtin(
+    _try_strptime, name="try_strptime", signature=((dt.string, dt.string), UTC_TIME)
+)
 
 
 def to_utc(local: Any, zone: str) -> Any:
@@ -28,16 +42,28 @@ def timestamp(rows: Any, column: str, *, zone: str, form: str = "") -> Any:
     """A timestamp column, or text read by the strptime format `form`, as instants; unreadable text is null."""
     value = rows[column]
     if value.type().is_string():
-        value = value.as_timestamp(form) if form else value.try_cast("timestamp(6)")
+        return _read(value, zone, form)
     if value.type().is_timestamp() and value.type().timezone:
         return value.cast(UTC_TIME)
     return to_utc(value, zone)
 
 
+def _read(text: Any, zone: str, form: str) -> Any:
+    """Text as instants; an offset in the text counts more than `zone`."""
+    if "%z" in form:
+        return _strptime_instant(text, form)
+    if form:
+        return to_utc(_strptime(text, form), zone)
+    local = to_utc(text.try_cast("timestamp(6)"), zone)
+    return text.re_search(_OFFSET).ifelse(text.try_cast(UTC_TIME), local)
+
+
 def week_start(rows: Any, column: str, shop: Shop) -> Any:
     """The first local midnight of the shop week whose number `column` holds, as instants."""
     first = datetime.combine(shop.calendar.week_one, datetime.min.time())
-    days = ((rows[column] - 1) * 7).cast("int64")
+    number = rows[column]
+    number = number.try_cast("int64") if number.type().is_string() else number
+    days = ((number - 1) * 7).cast("int64")
     return to_utc(ibis.literal(first, "timestamp(6)") + days.as_interval("D"), shop.zone)
 
 

@@ -35,10 +35,11 @@ def fit(products: pd.DataFrame, stats: pd.DataFrame, until: datetime) -> Catalog
     missing = sorted(set(PRODUCT_COLUMNS) - set(stats.columns))
     if missing:
         raise BadConfig(f"found product_stats without {missing}; take the snapshot again")
-    columns = ["product_id", *PRODUCT_FIELDS]
+    columns = ["product_id", "name", *PRODUCT_FIELDS]
     joined = products[columns].merge(stats[["product_id", *PRODUCT_COLUMNS]], on="product_id", how="left")
     fields = {c: [None if pd.isna(v) else str(v) for v in joined[c]] for c in PRODUCT_FIELDS}
-    rows = [dict(zip(PRODUCT_FIELDS, values, strict=True)) for values in zip(*fields.values(), strict=True)]
+    fields["name"] = [None if pd.isna(v) else str(v) for v in joined["name"]]
+    rows = [dict(zip(fields, values, strict=True)) for values in zip(*fields.values(), strict=True)]
     text = {column: [value or "" for value in values] for column, values in fields.items()}
     text["product_id"] = joined["product_id"].astype(str).tolist()
     text["name"] = [product_name(**row) for row in rows]

@@ -4,9 +4,14 @@ import hashlib
 import os
 import subprocess
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
 PACKAGES = ("data_contracts", "feature_repo", "mercato", "serving", "training")
+COMPUTING = (
+    "duckdb", "faiss-cpu", "ibis-framework", "implicit", "lightgbm", "numpy", "onnx", "onnxruntime", "pandas",
+    "pyarrow", "scipy", "torch",
+)  # fmt: skip
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -35,6 +40,12 @@ def code_revision() -> str:
     except (OSError, subprocess.SubprocessError):
         found = "no-git"
     return f"{found}+{code_digest()}"
+
+
+@lru_cache(maxsize=1)
+def package_versions() -> dict[str, str]:
+    """Version of each package whose arithmetic decides the bytes of an artefact."""
+    return {name: version(name) for name in COMPUTING}
 
 
 def dag_run() -> str:

@@ -64,7 +64,9 @@ def interactions(purchases: pd.DataFrame, until: datetime, min_households: int) 
     Raises:
         NotEnoughData: no product reaches that number.
     """
-    rows = before(purchases, until)
+    rows = before(purchases, until).dropna(subset=["customer_key"])
+    if rows.empty:
+        raise NotEnoughData(f"found no purchase of a known customer before {until.isoformat()}; check the mapping")
     age = (pd.Timestamp(until) - rows["event_time"]).dt.total_seconds().to_numpy() / 86_400.0
     users, user = np.unique(rows["customer_key"].to_numpy(str), return_inverse=True)
     items, item = np.unique(rows["product_id"].to_numpy(str), return_inverse=True)

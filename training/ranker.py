@@ -63,7 +63,7 @@ def train(config: RankerConfig, rows: RankerRows, pipeline: PipelineConfig | Non
         NotEnoughData: too few households, or nothing bought.
     """
     rows = only_novel(rows) if config.goal == "novel" else rows
-    positives = int(rows.labels.sum())
+    positives = int(np.count_nonzero(rows.labels))
     if rows.groups.size < config.min_households or positives == 0:
         raise NotEnoughData(
             f"found {rows.groups.size} households and {positives} purchases in the label window, needed "
@@ -73,6 +73,8 @@ def train(config: RankerConfig, rows: RankerRows, pipeline: PipelineConfig | Non
         rows.features,
         rows.labels.astype(np.float32),
         group=rows.groups,
+        # Weights of 1 change nothing: without them LightGBM needs less memory.
+        weight=rows.weights if (rows.weights != 1).any() else None,
         feature_name=list(FEATURE_NAMES),
         free_raw_data=True,
     )

@@ -12,7 +12,7 @@ from data_contracts.release import Kind, Reproducible
 from mercato import paths
 from mercato.settings import Settings
 from training import tracking
-from training.provenance import code_revision, dag_run
+from training.provenance import code_revision, dag_run, package_versions
 
 
 def contract_versions() -> dict[str, str]:
@@ -75,6 +75,9 @@ def record(  # noqa: PLR0913
         dag_run=dag_run(),
         snapshots=dict(snapshots),
         metrics=dict(metrics or {}),
+        code_revision=code_revision(),
+        contracts=contract_versions(),
+        packages=package_versions(),
     )
     store.write_ref(ref)
     return ref

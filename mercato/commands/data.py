@@ -1,14 +1,13 @@
-"""`mercato source` and `mercato contract`: data in."""
+"""`mercato source`: data in."""
 
 from typing import Annotated
 
 import typer
 
-from mercato.commands.support import Table, command, instant, show
+from mercato.commands.support import EXIT_BAD_DATA, EXIT_TRY_AGAIN, Table, command, instant, show
 from mercato.settings import Settings
 
 source = typer.Typer(no_args_is_help=True, help="Where a shop's data come from.")
-contract = typer.Typer(no_args_is_help=True, help="What was agreed about tables.")
 
 
 @source.command("list")
@@ -22,6 +21,54 @@ def source_list(table: Table = False) -> None:
 
     shop = load_shop(Settings().shop)
     show([{"table": name, "kind": each.source.kind} for name, each in shop.tables.items()], table=table)
+
+
+@source.command("check")
+@command
+def source_check(
+    name: Annotated[str, typer.Argument(help="A table of the shop; all when left out.")] = "",
+    table: Table = False,
+) -> None:
+    """Open each source, compare it with the shop's YAML, and show three rows without customers' ids.
+
+    Exits 65 when a source does not fit, 75 when all that is wrong may pass.
+
+    Example: mercato source check transactions
+    """
+    from data_contracts.shop import load_shop
+    from training.checking import check_source
+
+    shop = load_shop(Settings().shop)
+    found = [check_source(shop, each) for each in ([name] if name else shop.tables)]
+    show(
+        [{"table": each.table, "kind": each.kind, "problems": each.problems, "sample": each.sample} for each in found],
+        table=table,
+    )
+    wrong = [each for each in found if each.problems]
+    if wrong:
+        raise typer.Exit(EXIT_TRY_AGAIN if all(each.passing for each in wrong) else EXIT_BAD_DATA)
+
+
+@source.command("init")
+@command
+def source_init(
+    files: Annotated[list[str], typer.Argument(help="CSV, JSON lines or Parquet; plain, .gz or .zip.")],
+    name: Annotated[str, typer.Option(help="Name of the shop; from the first file when left out.")] = "",
+    write: Annotated[bool, typer.Option("--write", help="Write data_contracts/shops/NAME.yaml.")] = False,
+) -> None:
+    """Look at files and draft a shop's YAML, each guess explained; what nobody can guess is marked FILL IN.
+
+    Prints the YAML, or writes it (never over another) and prints where it is and what is left to fill in.
+
+    Example: mercato source init exports/lines.csv exports/articles.csv --name my_shop
+    """
+    from training import draft
+
+    made = draft.draft(files, name)
+    if write:
+        show({"written": str(draft.write(made)), "fill_in": made.gaps})
+    else:
+        typer.echo(made.text, nl=False)
 
 
 @source.command("extract")
@@ -42,42 +89,3 @@ def source_extract(
     settings = Settings()
     names = [name] if name else list(load_shop(settings.shop).tables)
     show([jobs.extract_table(settings, each, instant(since), instant(until)) for each in names], table=table)
-
-
-@contract.command("list")
-@command
-def contract_list(table: Table = False) -> None:
-    """List the contracts with version, owner and rules.
-
-    Example: mercato contract list --table
-    """
-    from data_contracts.contract import contract_names, load_contract
-
-    show(
-        [
-            {"contract": each.name, "version": each.version, "owner": each.owner, "columns": len(each.columns)}
-            for each in map(load_contract, contract_names())
-        ],
-        table=table,
-    )
-
-
-@contract.command("check")
-@command
-def contract_check(
-    since: Annotated[str, typer.Option(help="First instant, ISO 8601.")],
-    until: Annotated[str, typer.Option(help="Instant after the last, ISO 8601.")],
-    name: Annotated[str, typer.Argument(help="A table of the shop; all when left out.")] = "",
-    table: Table = False,
-) -> None:
-    """Check raw/ against its contracts, write clean/ and quarantine/, and print the counts.
-
-    Example: mercato contract check transactions --since 2017-01-01 --until 2017-02-01
-    """
-    from data_contracts.contract import cleaning_order
-    from data_contracts.shop import load_shop
-    from training import jobs
-
-    settings = Settings()
-    names = [name] if name else cleaning_order(load_shop(settings.shop).tables)
-    show([jobs.clean_table(settings, each, instant(since), instant(until)) for each in names], table=table)

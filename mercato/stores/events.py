@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from mercato.clock import Clock, clock
 from mercato.errors import StoreUnavailable
 from mercato.settings import Settings
-from mercato.stores import sqlite
+from mercato.stores.migrations import Steps, open_sqlite
 
 Origin = Literal["real", "replayed", "simulated"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,8 +25,12 @@ _GROUP = 512
 """Requests in one transaction at most."""
 _WAITING = 20_000
 """Requests that may wait for the disk; more are refused, since memory is not durable."""
+_BATCH = 50_000
+"""Rows read at once."""
 
-_SCHEMA = """
+STEPS: Steps = [
+    [
+        """
 CREATE TABLE IF NOT EXISTS events (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   event_id TEXT NOT NULL UNIQUE,
@@ -43,9 +47,12 @@ CREATE TABLE IF NOT EXISTS events (
   release_id TEXT,
   propensity REAL,
   known_at INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS events_known_at ON events (known_at);
-"""
+)
+""",
+        "CREATE INDEX IF NOT EXISTS events_known_at ON events (known_at)",
+    ]
+]
+"""Versions of the event log; see `mercato.stores.migrations`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +188,8 @@ class EventLog:
 
 
 def _open(url: str) -> sqlite3.Connection:
-    connection = sqlite.connect(url)
+    connection = open_sqlite(url, "events", STEPS)
     connection.execute("PRAGMA busy_timeout = 3000")
-    connection.executescript(_SCHEMA)
     return connection
 
 
@@ -197,17 +203,46 @@ def read_events(
     url: str, *, known_from: datetime, known_before: datetime, origins: Sequence[Origin] = ("real", "replayed")
 ) -> Iterator[StoredEvent]:
     """The events that reached us in `[known_from, known_before)`, in the order of their commits."""
-    connection = sqlite.connect(url)
+    for batch in event_batches(url, known_from=known_from, known_before=known_before, origins=origins):
+        for *values, known_at in batch:
+            yield StoredEvent(EventRow(*values), _EPOCH + known_at * _MICROSECOND)
+
+
+def event_batches(
+    url: str, *, known_from: datetime, known_before: datetime, origins: Sequence[Origin]
+) -> Iterator[list[tuple[Any, ...]]]:
+    """The same, many at once: the fields of `EventRow` in their order, then `known_at` (microseconds)."""
+    connection = open_sqlite(url, "events", STEPS)
     try:
-        connection.executescript(_SCHEMA)
         marks = ", ".join("?" * len(origins))
         query = (
             f"SELECT {', '.join(_COLUMNS)}, known_at FROM events "
             f"WHERE known_at >= ? AND known_at < ? AND origin IN ({marks}) ORDER BY seq"
         )
         window = microseconds(known_from), microseconds(known_before)
-        for *values, known_at in connection.execute(query, (*window, *origins)):
-            yield StoredEvent(EventRow(*values), _EPOCH + known_at * _MICROSECOND)
+        found = connection.execute(query, (*window, *origins))
+        while batch := found.fetchmany(_BATCH):
+            yield batch
+    finally:
+        connection.close()
+
+
+def read_after(
+    url: str, seq: int, *, origins: Sequence[Origin] = ("real", "replayed")
+) -> Iterator[tuple[int, StoredEvent]]:
+    """(position in the log, event) of what was committed after position `seq`, in that order.
+
+    Positions are taken under the write lock: whoever remembers the last one misses no commit that was under way.
+    """
+    connection = open_sqlite(url, "events", STEPS)
+    try:
+        marks = ", ".join("?" * len(origins))
+        query = (
+            f"SELECT seq, {', '.join(_COLUMNS)}, known_at FROM events "
+            f"WHERE seq > ? AND origin IN ({marks}) ORDER BY seq"
+        )
+        for found, *values, known_at in connection.execute(query, (seq, *origins)):
+            yield found, StoredEvent(EventRow(*values), _EPOCH + known_at * _MICROSECOND)
     finally:
         connection.close()
 

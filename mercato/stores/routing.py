@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from mercato.errors import StaleGeneration, StoreUnavailable
 from mercato.settings import Settings
 from mercato.stores import sqlite
+from mercato.stores.migrations import Steps, prepare_engine
 
 TOTAL_WEIGHT = 10_000
 """Weights are shares of this many buckets."""
@@ -25,6 +26,22 @@ _routing = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("written_at", sa.String(40), nullable=False),
 )
+STEPS: Steps = [
+    [
+        """
+CREATE TABLE IF NOT EXISTS routing (
+  shop VARCHAR(64) NOT NULL,
+  generation INTEGER NOT NULL,
+  weights TEXT NOT NULL,
+  salt VARCHAR(64) NOT NULL,
+  reason TEXT NOT NULL,
+  written_at VARCHAR(40) NOT NULL,
+  PRIMARY KEY (shop, generation)
+)
+"""
+    ]
+]
+"""Versions of the routing store; see `mercato.stores.migrations`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +77,7 @@ class RoutingStore:
     def _connect(self) -> sa.Connection:
         try:
             if not self._ready:
-                _meta.create_all(self._engine)
+                prepare_engine(self._engine, "routing", STEPS)
                 self._ready = True
             return self._engine.connect()
         except sa.exc.SQLAlchemyError as error:
@@ -74,6 +91,12 @@ class RoutingStore:
         with self._connect() as connection:
             row = connection.execute(query.order_by(_routing.c.generation.desc()).limit(1)).first()
         return _document(row) if row else None
+
+    def history(self, shop: str) -> list[RoutingDocument]:
+        """Every document of a shop, oldest first."""
+        query = sa.select(_routing).where(_routing.c.shop == shop).order_by(_routing.c.generation)
+        with self._connect() as connection:
+            return [_document(row) for row in connection.execute(query)]
 
     def write(  # noqa: PLR0913
         self, shop: str, *, seen: int, weights: dict[str, int], salt: str, reason: str, at: datetime

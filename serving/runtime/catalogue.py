@@ -85,7 +85,7 @@ class Catalogue:
             category_code=code,
             features=np.column_stack([stats[c].astype(np.float32) for c in PRODUCT_FEATURES]).astype(np.float32),
             popular=popular,
-            cold_start=_spread(popular, popularity, code),
+            cold_start=spread(popular, popularity, code),
             popular_in=_best_per_category(popular, code, len(categories), popularity),
             promoted_in=_best_per_category(np.argsort(-promotion, kind="stable"), code, len(categories), promotion),
         )
@@ -119,8 +119,14 @@ def _place_in_category(order: Rows, code: Rows) -> Rows:
     return place
 
 
-def _spread(popular: Rows, popularity: NDArray[np.float64], code: Rows) -> Rows:
-    """Rows by popularity, each further product of the same category damped."""
+def spread(popular: Rows, popularity: NDArray[np.float64], code: Rows) -> Rows:
+    """Positions by popularity, each further product of the same category damped.
+
+    Args:
+        popular: (p,) positions, most popular first.
+        popularity: (p,) by position.
+        code: (p,) category by position.
+    """
     damped = popularity * np.power(_REPEAT_DAMPING, np.minimum(_place_in_category(popular, code), 60))
     return np.argsort(-damped, kind="stable")
 

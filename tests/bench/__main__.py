@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 from mercato.settings import Settings
-from tests.bench import quality, serving, swap, training
+from tests.bench import data, quality, serving, swap, training
 
 
 def chain(settings: Settings) -> dict[str, float]:
@@ -25,6 +25,7 @@ PARTS = {
     "release": swap.measure,
     "chain": chain,
     "training": training.measure,
+    "data": data.measure,
     "quality": quality.measure,
 }
 
@@ -46,6 +47,12 @@ def lines(found: dict[str, Any]) -> list[str]:
         out += [f"{part}: {name:<40} {value:8.2f}" for name, value in found.get(part, {}).items()]
     for each in found.get("training", []):
         out.append(f"{each['what']:<28} {each['seconds']:7.1f} s  {each['peak_mb']:6.0f} MB")
+    for each in found.get("data", []):
+        out.append(
+            f"{each['what']:<8} {each['times']} x the year ({each['csv_mb']:.0f} MB of CSV): {each['seconds']:6.1f} s  "
+            f"CPU {each['cpu_seconds']:6.1f} s  {each['csv_mb'] / each['cpu_seconds']:5.1f} MB per CPU second  "
+            f"peak {each['peak_mb']:6.0f} MB"
+        )
     for origin in found.get("quality", {}).get("origins", []):
         for row in origin["rows"]:
             low, high = row["interval"]

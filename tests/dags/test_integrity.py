@@ -17,6 +17,7 @@ from mercato.errors import MercatoError, StoreUnavailable
 from tests.dags.conftest import ENV, ROOT
 
 EXPECTED = {
+    "apply_retention",
     "assemble_release",
     "bootstrap",
     "clean_tables",

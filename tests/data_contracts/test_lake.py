@@ -6,13 +6,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_contracts.errors import CorruptFile, NoWindow, SourceMissing
 from data_contracts.lake import as_of, connect, snapshot_digest, verify
-from data_contracts.partitions import describe, encode, manifests, writing
+from data_contracts.partitions import Manifest, describe, encode, manifests, writing
 from mercato.paths import Lake
 from tests.lake_maker import MONDAY, days, hand_shop, line, make_identity, make_lake, sample_shop
 from training.clean import clean
@@ -190,3 +192,28 @@ def test_a_disk_that_fills_up_while_partitions_are_written(tmp_path: Path) -> No
     done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=False)
     assert "OutOfSpace: no space left below" in done.stderr
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_partitions_from_before_a_column_was_added_read_as_null(tmp_path: Path) -> None:
+    """An optional column that a contract gained is null in older partitions, alone and beside newer ones."""
+    shop, lake, people = hand_shop(tmp_path / "s", [line()]), make_lake(tmp_path), make_identity(tmp_path)
+    since, until = shop.window()
+    extract(lake, shop, "products", since=since, until=until)
+    clean(lake, shop, "products", people, since=since, until=until)
+    (there,) = manifests(lake, "clean", "products")
+    rows = pq.read_table(f"{lake.partition('clean', 'products', there.ds.isoformat())}/part.parquet")
+    _put(lake, there, rows.drop_columns(["name"]))
+    found = as_of(lake, "products", event_before=FOREVER, known_before=FOREVER).to_pyarrow()
+    assert found.num_rows == found["name"].null_count == rows.num_rows
+    named = rows.set_column(rows.column_names.index("name"), "name", pa.array(["Tea"] * rows.num_rows))
+    late = named.set_column(rows.column_names.index("known_at"), "known_at", pa.array([FOREVER] * rows.num_rows))
+    _put(lake, there.model_copy(update={"ds": shop.business_day(FOREVER)}), late)
+    both = as_of(lake, "products", event_before=FOREVER, known_before=FOREVER + timedelta(days=1)).to_pyarrow()
+    assert both["name"].to_pylist() == ["Tea"] * rows.num_rows
+
+
+def _put(lake: Lake, like: Manifest, rows: pa.Table) -> None:
+    data = encode(rows)
+    known = {"table": like.table, "layer": "clean", "ds": like.ds, "contract": like.contract, "inputs": {}}
+    with writing(lake) as out:
+        out.put(data, describe(rows, data, **known))

@@ -52,7 +52,7 @@ def products(ids: pd.Series) -> pd.DataFrame:
     p = pd.read_parquet(SAMPLE / "products.parquet").rename(columns={"product_category": "category"})
     p = p.astype({"product_id": str, "manufacturer_id": str})
     at = pd.Timestamp("2017-01-01 05:00", tz="UTC").as_unit("us")
-    return p[p["product_id"].isin(set(ids))].assign(event_time=at, known_at=at)
+    return p[p["product_id"].isin(set(ids))].assign(name=None, event_time=at, known_at=at)
 
 
 def promotions(ids: pd.Series) -> pd.DataFrame:

@@ -46,7 +46,7 @@ def transactions() -> pd.DataFrame:
 def products() -> pd.DataFrame:
     """clean/products of the sample."""
     p = pd.read_parquet(SOURCE / "products.parquet").rename(columns={"product_category": "category"})
-    return p.astype({"product_id": str, "manufacturer_id": str})
+    return p.astype({"product_id": str, "manufacturer_id": str}).assign(name=None)
 
 
 @cache

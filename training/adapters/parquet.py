@@ -1,18 +1,17 @@
-"""Parquet files as a source: inside an installed Python package, or anywhere on disk."""
+"""Parquet files as a source; the ones inside an installed Python package."""
 
-import glob
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.errors import CorruptFile, SchemaMismatch, SourceMissing
-from data_contracts.sources import Files, PackageParquet
+from data_contracts.sources import PackageParquet
 from mercato.paths import sha256_file
 
 
@@ -21,6 +20,7 @@ class ParquetFiles:
     """One or more Parquet files with the same columns, ascending by path."""
 
     paths: tuple[Path, ...]
+    text: ClassVar[bool] = False
 
     def schema(self) -> pa.Schema:
         """The files' columns; CorruptFile when one is cut short, SchemaMismatch when they differ."""
@@ -42,7 +42,19 @@ class ParquetFiles:
     def relation(self, con: Any, since: datetime, until: datetime) -> Any:
         """All rows: a file has no index by time."""
         del since, until
+        return self.whole(con)
+
+    def whole(self, con: Any) -> Any:
+        """All rows of all files."""
         return con.read_parquet([str(path) for path in self.paths], hive_partitioning=False)
+
+    def head(self, con: Any) -> Any:
+        """The rows of the first file."""
+        return con.read_parquet(str(self.paths[0]), hive_partitioning=False)
+
+    def sample(self, con: Any, rows: int) -> pa.Table:
+        """The first rows."""
+        return self.head(con).limit(rows).to_pyarrow()
 
 
 def in_package(source: PackageParquet) -> ParquetFiles:
@@ -54,14 +66,6 @@ def in_package(source: PackageParquet) -> ParquetFiles:
     if not path.is_file():
         raise SourceMissing(f"the package {source.package!r} has no file {source.path!r}; check `source.path`")
     return ParquetFiles((path,))
-
-
-def on_disk(source: Files) -> ParquetFiles:
-    """The files that match a path or glob; SourceMissing when none does."""
-    found = tuple(sorted(Path(each) for each in glob.glob(source.path, recursive=True)))  # noqa: PTH207 - absolute patterns
-    if not found:
-        raise SourceMissing(f"no file matches {source.path!r}; check `source.path` in the shop's YAML")
-    return ParquetFiles(found)
 
 
 def _schema(path: Path) -> pa.Schema:

@@ -28,6 +28,7 @@ AT = datetime(2017, 12, 4, 5, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def products() -> pd.DataFrame:
     raw = pd.read_parquet(SAMPLE / "products.parquet").rename(columns={"product_category": "category"})
+    raw["name"] = None
     few = raw[raw["product_type"].fillna("").str.contains("PIZZA|DOG|MILK|SOAP|APPLE")]
     return few.assign(product_id=few["product_id"].astype(str)).sort_values("product_id", ignore_index=True)
 

@@ -1,0 +1,131 @@
+"""`mercato backfill`, `replay` and `retention`: making the past again, and letting it go."""
+
+from typing import Annotated, Any
+
+import typer
+
+from mercato.commands.support import Table, command, instant, show
+from mercato.settings import Settings
+
+backfill = typer.Typer(no_args_is_help=True, help="Make what a window of the past lacks.")
+retention = typer.Typer(no_args_is_help=True, help="How long things are kept.")
+
+Targets = Annotated[
+    list[str],
+    typer.Argument(help="Tables of the shop, or extract_sources, clean_tables, materialize_features."),
+]
+Since = Annotated[str, typer.Option(help="First local midnight, ISO 8601.")]
+Until = Annotated[str, typer.Option(help="Local midnight after the last day, ISO 8601.")]
+Redo = Annotated[
+    bool,
+    typer.Option("--redo", help="Also make whole clean days and snapshots again, and look again at days without rows."),
+]
+
+
+@backfill.command("plan")
+@command
+def backfill_plan(targets: Targets, since: Since, until: Until, redo: Redo = False, table: Table = False) -> None:
+    """Show what a backfill would make, overwrite and cost, and under which code and contracts; nothing is written.
+
+    Example: mercato backfill plan transactions --since 2017-01-01T05:00Z --until 2017-02-01T05:00Z
+    """
+    from mercato.backfill import plan
+
+    found = plan(Settings(), targets, instant(since), instant(until), redo=redo)
+    rows = [
+        {
+            "step": each.step,
+            "table": each.table,
+            "present": len(each.present),
+            "missing": len(each.missing),
+            "changed": len(each.changed),
+            "empty": len(each.empty),
+            "no_input": len(each.no_input),
+            "seconds": "unknown" if each.seconds is None else each.seconds,
+        }
+        for each in found.pieces
+    ]
+    show(rows if table else found.to_json(), table=table)
+
+
+@backfill.command("run")
+@command
+def backfill_run(targets: Targets, since: Since, until: Until, redo: Redo = False) -> None:
+    """Make what the plan names, in chunks; after a kill the same command goes on where it stopped.
+
+    Example: mercato backfill run transactions --since 2017-01-01T05:00Z --until 2017-02-01T05:00Z
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mercato.backfill import run
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("planning", total=None)
+
+        def shown(label: str, done: int, total: int) -> None:
+            bar.update(task, description=label, completed=done, total=total)
+
+        result: dict[str, Any] = run(Settings(), targets, instant(since), instant(until), redo=redo, progress=shown)
+    show(result)
+
+
+@retention.command("plan")
+@command
+def retention_plan(
+    at: Annotated[str, typer.Option(help="As of this instant, ISO 8601; now when left out.")] = "", table: Table = False
+) -> None:
+    """Show what apply_retention would delete, and why the rest that is past its lifetime stays; nothing is deleted.
+
+    Example: mercato retention plan --table
+    """
+    from mercato.clock import clock
+    from mercato.retention import plan, summary
+
+    settings = Settings()
+    items = plan(settings, instant(at) if at else clock(settings)())
+    rows = [
+        {"": "goes" if each.goes else "stays", "kind": each.kind, "name": each.name, "why": each.why} for each in items
+    ]
+    show(rows if table else summary(settings, items), table=table)
+
+
+@command
+def replay(
+    as_of: Annotated[str, typer.Option(help="Nothing that happened since is seen: a day of the shop, or an instant.")],
+    known_at: Annotated[str, typer.Option(help="Nothing that became known since is seen; as-of when left out.")] = "",
+    only: Annotated[str, typer.Option(help="Parts or artefacts, by commas, such as als,ranker_all.")] = "",
+    into: Annotated[str, typer.Option(help="New folder to keep everything in; a temporary one when left out.")] = "",
+    table: Table = False,
+) -> None:
+    """Build again what would have been built as of a day, in a scratch folder, and compare it with what is recorded.
+
+    Example: mercato replay --as-of 2017-12-04 --only als,ease --table
+    """
+    import tempfile
+    from dataclasses import asdict
+    from datetime import date
+    from pathlib import Path
+
+    from data_contracts.shop import load_shop
+    from training.replay import replay as build
+
+    settings = Settings()
+    shop = load_shop(settings.shop)
+    day_length = len("2017-12-04")
+    at, known = (
+        shop.day_start(date.fromisoformat(text)) if len(text) == day_length else instant(text)
+        for text in (as_of, known_at or as_of)
+    )
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    with tempfile.TemporaryDirectory(prefix="mercato-replay-") as folder:
+        report = build(settings, Path(into or folder).absolute(), at, known, only=names)
+    if not table:
+        show(asdict(report))
+        return
+    said = {each["name"]: each["verdict"] for each in report.compared}
+    rows = [
+        {"name": name, "sha256": sha256, "is": said.get(name, "rebuilt")} for name, sha256 in report.rebuilt.items()
+    ]
+    lost = [{"name": name, "sha256": "why", "is": "; ".join(why)} for name, why in report.not_reproduced.items()]
+    show([*rows, *lost], table=True)

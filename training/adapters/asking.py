@@ -1,0 +1,105 @@
+"""One HTTP question, asked again while that can help: 429 (after Retry-After), 5xx, timeouts, broken connections."""
+
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+import httpx
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+from data_contracts.errors import SourceMissing
+from training.errors import SourceDown
+
+_TOO_MANY = 429
+_SERVER = 500
+_CLIENT = 400
+_DENIED = (401, 403)
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How patient we are."""
+
+    attempts: int = 6
+    pause: float = 0.5
+    """Seconds before the second attempt; doubled for each further one."""
+    longest: float = 120.0
+    """Seconds; a server that wants us to wait longer is left to a later run."""
+    timeout: float = 30.0
+    """Seconds without a byte."""
+
+    def get(self, client: httpx.Client, url: httpx.URL) -> httpx.Response:
+        """The whole answer, status 2xx.
+
+        Raises:
+            SourceMissing: the server refuses the question (4xx, redirects).
+            SourceDown: no attempt brought an answer.
+        """
+        retrying = Retrying(
+            stop=stop_after_attempt(self.attempts), retry=retry_if_exception(_may_help), wait=self._wait, reraise=True
+        )
+        where = plain(url)
+        try:
+            return retrying(self._once, client, url)
+        except httpx.HTTPStatusError as error:
+            raise _refused(where, error.response, self.attempts) from error
+        except httpx.TransportError as error:
+            raise SourceDown(
+                f"{where} gave no whole answer in {self.attempts} attempts ({type(error).__name__}: {error}); "
+                "it is asked again later"
+            ) from error
+        except httpx.HTTPError as error:
+            raise SourceMissing(
+                f"{where} cannot be read ({type(error).__name__}: {error}); check `source.url`"
+            ) from error
+
+    def _once(self, client: httpx.Client, url: httpx.URL) -> httpx.Response:
+        answer = client.get(url)
+        answer.raise_for_status()
+        return answer
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = _retry_after(error.response) if isinstance(error, httpx.HTTPStatusError) else None
+        if asked is not None and asked > self.longest:
+            raise SourceDown(
+                f"the server asks us to wait {asked:,.0f} s, more than {self.longest:,.0f} s; it is asked again later"
+            ) from error
+        return asked if asked is not None else min(self.pause * 2 ** (state.attempt_number - 1), self.longest)
+
+
+def plain(url: httpx.URL) -> str:
+    """The address without what may be secret in it: user and query."""
+    return str(url.copy_with(query=None, userinfo=b""))
+
+
+def _may_help(error: BaseException) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code == _TOO_MANY or error.response.status_code >= _SERVER
+    return isinstance(error, httpx.TransportError)
+
+
+def _retry_after(answer: httpx.Response) -> float | None:
+    """Seconds that the server wants us to wait: a number, or a date against the answer's own Date."""
+    said = answer.headers.get("retry-after", "")
+    if said.isdigit():
+        return float(said)
+    try:
+        pause = parsedate_to_datetime(said) - parsedate_to_datetime(answer.headers["date"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return max(pause.total_seconds(), 0.0)
+
+
+def _refused(where: str, answer: httpx.Response, attempts: int) -> SourceMissing | SourceDown:
+    status = answer.status_code
+    if status == _TOO_MANY or status >= _SERVER:
+        return SourceDown(f"{where} answered {status} to each of {attempts} attempts; it is asked again later")
+    if status in _DENIED:
+        return SourceMissing(
+            f"{where} answered {status}: it refuses our credential; check `source.auth` and its variable"
+        )
+    if status < _CLIENT:
+        return SourceMissing(
+            f"{where} answered {status} to {answer.headers.get('location', '?')}; correct `source.url`"
+        )
+    return SourceMissing(f"{where} answered {status} ({answer.text[:80]!r}); check `source.url` and `source.params`")

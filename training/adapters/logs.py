@@ -1,0 +1,135 @@
+"""A rotated log of JSON lines as a source; every value arrives as text."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_contracts.errors import CorruptFile, SourceMissing
+from data_contracts.shop import Table
+from data_contracts.sources import Logs
+from mercato.paths import sha256_file
+from training.adapters.environment import expanded
+from training.adapters.records import flat, stage
+from training.adapters.unpacked import opened
+from training.errors import SourceDown
+
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LogLines:
+    """The lines of a log, oldest file first."""
+
+    source: Logs
+    spec: Table
+    folder: Path
+    text: ClassVar[bool] = True
+
+    def schema(self) -> pa.Schema:
+        """The declared columns and every other value that some line has, as text."""
+        names = {name for each in self._records() for name, value in flat(each, self.spec.columns) if value is not None}
+        return pa.schema(
+            [(name, pa.string()) for name in [*self.spec.columns, *sorted(names - set(self.spec.columns))]]
+        )
+
+    def digest(self) -> str:
+        """Hex SHA-256 over the files' names and hashes."""
+        lines = "".join(f"{path.name} {sha256_file(path)}\n" for path in self.paths())
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def relation(self, con: Any, since: datetime, until: datetime) -> Any:
+        """All lines; a last line that is still being written is left for the next run.
+
+        Raises:
+            SourceDown: the log was rotated while it was read.
+            CorruptFile: lines are no JSON objects and no column takes them, or a rotated file is cut short.
+            SchemaMismatch: a line has a value that is not declared.
+        """
+        del since, until
+        before = self._files()
+        path = stage(self._records(), self.spec.columns, self.folder / "log.parquet", self.source.path)
+        if self._files() != before:
+            raise SourceDown(f"{self.source.path} was rotated while it was read; it is read again")
+        return con.read_parquet(str(path), hive_partitioning=False)
+
+    def sample(self, con: Any, rows: int) -> pa.Table:
+        """The first lines of the oldest file."""
+        del con
+        first = (each for _, each in zip(range(rows), self._records(), strict=False))
+        return pq.read_table(stage(first, self.spec.columns, self.folder / "log-sample.parquet", self.source.path))
+
+    def paths(self) -> list[Path]:
+        """The log and its rotated predecessors, oldest first; SourceMissing when there is none."""
+        log = Path(expanded(self.source.path))
+        rotated = [(_age(each.name[len(log.name) :]), each) for each in log.parent.glob(f"{log.name}[.-]*")]
+        found = [each for age, each in sorted((age, each) for age, each in rotated if age is not None)]
+        found += [log] if log.is_file() else []
+        if not found:
+            raise SourceMissing(f"found no log {log}, nor a rotated one beside it; check `source.path`")
+        return found
+
+    def _files(self) -> list[tuple[str, int]]:
+        return [(path.name, path.stat().st_ino) for path in self.paths()]
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        """Every line as an object; one that is none at the time of the line before it, in the column that takes it."""
+        time, taker = self._time(), self.source.unreadable
+        bad: list[str] = []
+        count, last = 0, None
+        log = Path(expanded(self.source.path))
+        for path in self.paths():
+            for number, line in _lines(path, growing=path == log):
+                record = _object(line)
+                if record is not None:
+                    last = dict(flat(record, self.spec.columns)).get(time, last)
+                    yield record
+                elif taker and last is not None:
+                    yield {time: last, taker: line.decode(errors="replace")}
+                else:
+                    count += 1
+                    bad += (
+                        [f"{path.name} line {number:,}: {line[:60].decode(errors='replace')!r}"]
+                        if len(bad) < _EXAMPLES
+                        else []
+                    )
+        if count:
+            raise CorruptFile(
+                f"{count:,} lines of {self.source.path} are no JSON objects, e.g. {'; '.join(bad)}. Correct them, or "
+                "name a text column as `source.unreadable` that takes such lines to quarantine"
+            )
+
+    def _time(self) -> str:
+        return self.spec.known_at.column or self.spec.event_time.timestamp
+
+
+def _age(suffix: str) -> tuple[int, int, str] | None:
+    """What sorts rotated files oldest first: dates ascending, then numbers descending; None for other files."""
+    found = re.fullmatch(r"[.-](\d+)(?:[.-]\d+)?(\.gz)?", suffix)
+    if not found:
+        return None
+    number = found.group(1)
+    return (0, int(number), suffix) if len(number) >= len("20170306") else (1, -int(number), suffix)
+
+
+def _lines(path: Path, *, growing: bool) -> Iterator[tuple[int, bytes]]:
+    """(number, line) of what is not blank; of a file that grows, only lines that are whole."""
+    with opened(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip() and (line.endswith(b"\n") or not growing):
+                yield number, line.rstrip(b"\r\n")
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line.decode())
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

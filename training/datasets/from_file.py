@@ -1,0 +1,36 @@
+"""Datasets that people make: labelled messages and reviews, read from a file of their contract's columns."""
+
+from datetime import timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_contracts.lake import arrow_schema
+from training.datasets.builder import Builder, Inputs
+from training.errors import BadConfig
+from training.row_files import read_rows
+
+_TICK = timedelta(microseconds=1)
+
+
+def _reader(name: str) -> Builder:
+    """A builder whose rows are a file's; a row without times counts as made in the last instant before `until`."""
+
+    def rows(given: Inputs) -> pa.Table:
+        contract = BUILT[name].contract
+        if given.file is None:
+            raise BadConfig(f"{name} comes from a file and none was given: pass --file with a .csv, .jsonl or .parquet")
+        optional = frozenset(each.name for each in contract.columns if not each.required) | {"event_time", "known_at"}
+        found = read_rows(given.file, arrow_schema(contract), optional)
+        last = pa.scalar(given.until - _TICK, pa.timestamp("us", "UTC"))
+        for column in ("event_time", "known_at"):
+            filled = pc.fill_null(found[column], last)
+            found = found.set_column(found.schema.get_field_index(column), column, filled)
+        return found
+
+    return Builder(name=name, reads=(), rows=rows, split="text", shares=(0.7, 0.15, 0.15), text="text")
+
+
+INTENT = _reader("intent_examples")
+CUSTOMER_FEEDBACK = _reader("customer_feedback")
+BUILT = {each.name: each for each in (INTENT, CUSTOMER_FEEDBACK)}

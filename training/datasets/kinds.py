@@ -1,0 +1,18 @@
+"""The training datasets there are."""
+
+from collections.abc import Mapping
+
+from training.datasets.builder import Builder
+from training.datasets.corpus import CORPUS
+from training.datasets.from_file import CUSTOMER_FEEDBACK, INTENT
+from training.datasets.recommendation import RECOMMENDATION
+from training.errors import BadConfig
+
+BUILDERS: Mapping[str, Builder] = {each.name: each for each in (RECOMMENDATION, INTENT, CORPUS, CUSTOMER_FEEDBACK)}
+
+
+def builder(name: str) -> Builder:
+    """The builder of a dataset; BadConfig names those there are."""
+    if name not in BUILDERS:
+        raise BadConfig(f"found no builder of the dataset {name!r}; known: {', '.join(sorted(BUILDERS))}")
+    return BUILDERS[name]

@@ -1,0 +1,146 @@
+"""Quarantine for people: what is in it, how its rows get out for repair, and how repaired rows come back, once."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_contracts.checks import BROKEN
+from data_contracts.errors import SourceMissing
+from data_contracts.partitions import manifests, part_path
+from data_contracts.shop import Shop
+from mercato.paths import Lake
+from training.row_files import typed, write_rows
+
+ROW, DAY, RULES, CUSTOMER_KEY = "_row", "_day", "_rules", "_customer_key"
+ABOUT = pa.schema([(name, pa.string()) for name in (ROW, DAY, RULES, CUSTOMER_KEY)])
+"""Columns that say where an exported row comes from; its source's own columns follow."""
+_TICK = timedelta(microseconds=1)
+
+
+def listing(lake: Lake, shop: Shop, tables: list[str], since: datetime, until: datetime) -> list[dict[str, Any]]:
+    """Rows in quarantine per table, day and rule, how many of them were readmitted since, and an example of each.
+
+    A row that breaks two rules counts under both.
+    """
+    found = []
+    for table in tables:
+        back = readmitted(lake, table)
+        for day, rows in _days(lake, shop, table, since, until):
+            counts: Counter[str] = Counter()
+            again: Counter[str] = Counter()
+            examples: dict[str, str] = {}
+            for row in rows:
+                for rule in row[BROKEN].split(","):
+                    counts[rule] += 1
+                    again[rule] += row[ROW] in back
+                    examples.setdefault(rule, row["source_row"])
+            found += [
+                {
+                    "table": table,
+                    "day": day.isoformat(),
+                    "rule": rule,
+                    "rows": n,
+                    "readmitted": again[rule],
+                    "example": examples[rule],
+                }
+                for rule, n in sorted(counts.items())
+            ]
+    return found
+
+
+def export(  # noqa: PLR0913 - what and where, then names
+    lake: Lake, shop: Shop, table: str, to: Path, *, since: datetime, until: datetime, rule: str = ""
+) -> dict[str, Any]:
+    """Counts of the rows written to `to` for repair: those of [since, until) that were not readmitted yet.
+
+    Each row has the source's columns without the customer's id, for which `_customer_key` stands, and
+    `_row`, `_day` and `_rules`, which say where it comes from and what is wrong with it.
+
+    Args:
+        lake: the shop's lake.
+        shop: whose source columns.
+        table: a table of the shop.
+        to: a path that ends in .csv, .jsonl or .parquet.
+        since: local midnight of the first day.
+        until: local midnight after the last.
+        rule: only rows that break this one; all when empty.
+
+    Raises:
+        SourceMissing: the table was never extracted.
+    """
+    schema = source_schema(lake, shop, table)
+    open_columns = [name for name in schema.names if name not in shop.identity_columns]
+    back = readmitted(lake, table)
+    rows: list[dict[str, Any]] = []
+    without_source = 0
+    for day, found in _days(lake, shop, table, since, until):
+        for row in found:
+            if row[ROW] in back or (rule and rule not in row[BROKEN].split(",")):
+                continue
+            source = json.loads(row["source_row"])
+            if not set(open_columns) <= source.keys():
+                without_source += 1
+                continue
+            about = {ROW: row[ROW], DAY: day.isoformat(), RULES: row[BROKEN], CUSTOMER_KEY: row.get("customer_key")}
+            rows.append({**about, **{name: source[name] for name in open_columns}})
+    wanted = [*ABOUT, *(schema.field(name) for name in open_columns)]
+    write_rows(
+        pa.table({each.name: typed([row[each.name] for row in rows], each.type, each.name) for each in wanted}), to
+    )
+    return {"table": table, "rows": len(rows), "sums_without_source": without_source, "file": str(to)}
+
+
+def source_schema(lake: Lake, shop: Shop, table: str) -> pa.Schema:
+    """Source columns and their types as raw has them; SourceMissing when nothing was extracted yet."""
+    raw = manifests(lake, "raw", table)
+    if not raw:
+        raise SourceMissing(f"found nothing in raw/{table}: there is nothing to repair before extract_sources ran")
+    found = pq.read_schema(part_path(lake, raw[-1]))
+    return pa.schema([found.field(name) for name in shop.table(table).columns])
+
+
+def originals(lake: Lake, shop: Shop, table: str, days: set[date]) -> dict[str, dict[str, Any]]:
+    """`_row` -> the source's values of every quarantined row of some days."""
+    found: dict[str, dict[str, Any]] = {}
+    for day in sorted(days):
+        since, until = shop.day_bounds(day)
+        for _, rows in _days(lake, shop, table, since, until):
+            found |= {row[ROW]: json.loads(row["source_row"]) for row in rows}
+    return found
+
+
+def readmitted(lake: Lake, table: str) -> set[str]:
+    """`_row` of every quarantined row that was put back, from the receipts."""
+    receipts = lake.fs.glob(lake.path("quarantine", table, "readmitted", "*.json"))
+    return {row for path in receipts for row in lake.read_json(str(path))["rows"]}
+
+
+def write_receipt(lake: Lake, table: str, rows: list[str], at: datetime) -> None:
+    """Remember which quarantined rows were put back; the first receipt of the same rows stays."""
+    if not rows:
+        return
+    named = sorted(set(rows))
+    digest = hashlib.sha256("\n".join(named).encode()).hexdigest()[:16]
+    path = lake.path("quarantine", table, "readmitted", f"{digest}.json")
+    if not lake.exists(path):
+        lake.write_json(path, {"table": table, "known_at": at.isoformat(), "rows": named})
+
+
+def _days(
+    lake: Lake, shop: Shop, table: str, since: datetime, until: datetime
+) -> Iterator[tuple[date, list[dict[str, Any]]]]:
+    """(day, its quarantined rows with ROW), ascending."""
+    first, last = shop.business_day(since), shop.business_day(until - _TICK)
+    for each in manifests(lake, "quarantine", table, first, last):
+        rows = pq.read_table(part_path(lake, each), partitioning=None).to_pylist()
+        for row in rows:
+            said = "\x1f".join([each.ds.isoformat(), str(row.get("customer_key")), row["source_row"]])
+            row[ROW] = hashlib.sha256(said.encode()).hexdigest()[:16]
+        yield each.ds, rows

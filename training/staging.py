@@ -1,0 +1,39 @@
+"""The scratch space of one extraction: a folder, and a DuckDB file in it."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from data_contracts.lake import connect
+from data_contracts.partitions import OutOfSpace
+from training.adapters.delimited import broken
+
+_NO_SPACE = ("No space left", "File too large", "Disk quota exceeded")
+"""How DuckDB passes on the system's refusal."""
+
+
+@contextmanager
+def staging() -> Iterator[tuple[Any, Path]]:
+    """(DuckDB file, folder) for the rows of one run: compressed, and pruned by time when days are read back.
+
+    Raises:
+        CorruptFile: DuckDB stopped at a line of a text file.
+        OutOfSpace: the disk is full.
+    """
+    with tempfile.TemporaryDirectory(prefix="mercato-stage-") as folder:
+        con = connect(threads=os.cpu_count() or 1, database=f"{folder}/stage.duckdb")
+        try:
+            yield con, Path(folder)
+        except duckdb.Error as error:
+            if any(words in str(error) for words in _NO_SPACE):
+                raise OutOfSpace(f"no space left in {folder}: free some, or set TMPDIR to another disk") from error
+            if (stopped := broken(error)) is not None:
+                raise stopped from error
+            raise
+        finally:
+            con.disconnect()
