@@ -1,7 +1,7 @@
 """CSV exports into checked Parquet: ours beside what a user would write in pandas, at one and four times the real year.
 
-The multiples are synthetic: the same baskets again, of other households. Both write `raw/` and `clean/` per business day, hold
-the same row rules and drop the same duplicates; pandas does not hash, reconcile or pseudonymise.
+The multiples are synthetic: the same baskets again, of other households. Both write `raw/` and `clean/` per business
+day, hold the same row rules and drop the same duplicates; pandas does not hash, reconcile or pseudonymise.
 """
 
 import json

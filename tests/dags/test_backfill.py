@@ -1,4 +1,4 @@
-"""`airflow backfill create` through a running Airflow: history rebuilt day by day is history, and starts nothing else."""
+"""`airflow backfill create` through a running Airflow: days rebuilt after the fact are the days as they came."""
 
 import hashlib
 import os

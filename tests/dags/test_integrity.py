@@ -28,6 +28,7 @@ EXPECTED = {
     "train_als",
     "train_embeddings",
     "train_ranker",
+    "update_popularity",
 }
 HEAVY = {"pandas", "torch", "lightgbm", "faiss", "feast", "ibis", "mlflow", "duckdb", "evidently", "transformers"}
 GRAPH = Path(__file__).parent / "golden_graph.json"
@@ -75,6 +76,7 @@ def test_time_scheduled_dags_carry_a_real_data_interval(dagbag: Any) -> None:
     """A nightly DAG's interval is the business day before, 23 hours long when the clocks go forward."""
     timed = {id_: dag for id_, dag in dagbag.dags.items() if "Cron" in type(dag.timetable).__name__}
     assert set(timed) == EXPECTED - {"bootstrap", "assemble_release"}
+    assert timed.pop("update_popularity").timetable.expression == "*/5 * * * *"
     from airflow.timetables.base import TimeRestriction
     from airflow.timetables.interval import CronDataIntervalTimetable
     from pendulum import instance
