@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 export DO_NOT_TRACK := 1
 
-.PHONY: help demo test bench lint types imports unit browser lock clean
+.PHONY: help demo test bench lint types imports unit browser postgres lock clean
 help: ## this list
 	@grep -hE '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
@@ -47,7 +47,14 @@ browser:
 	  && apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends chromium >/dev/null; } \
 	  || { echo "the page is tested in Chromium: apt-get install chromium"; exit 1; }
 
-unit: $(VENV)/.done browser
+# Sources are tested on a real PostgreSQL, which each test starts for itself.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends postgresql >/dev/null; } \
+	  || { echo "sources are tested on PostgreSQL: apt-get install postgresql"; exit 1; }
+
+unit: $(VENV)/.done browser postgres
 	@# DuckDB's bindings list what they never freed when Python ends: noise below the result.
 	@$(BIN)/pytest 2> >(grep -vE "nanobind|^ - leaked|skipped remainder|refleaks" >&2)
 

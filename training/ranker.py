@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import lightgbm as lgb
 import numpy as np
-from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from feature_repo.ranker_features import FEATURE_NAMES
 from serving.runtime.config import PipelineConfig
@@ -31,6 +31,8 @@ class RankerConfig(BaseModel, frozen=True, extra="forbid"):
     """Rows per leaf, at least."""
     l2: NonNegativeFloat = 20.0
     """Ridge on leaf values."""
+    feature_fraction: PositiveFloat = Field(default=0.5, le=1)
+    """Share of the features that each tree may choose from, drawn by `seed`."""
     truncation: PositiveInt = 20
     """Places of the list that lambdarank optimises."""
     min_households: PositiveInt = 20
@@ -99,6 +101,7 @@ def _parameters(config: RankerConfig) -> dict[str, object]:
         "num_leaves": config.leaves,
         "min_data_in_leaf": config.min_data,
         "lambda_l2": config.l2,
+        "feature_fraction": config.feature_fraction,
         "lambdarank_truncation_level": config.truncation,
         "num_threads": config.threads,
         "seed": config.seed,
