@@ -31,7 +31,7 @@ def run(dag_id: str, conf: dict[str, str]) -> TriggerDagRunOperator:
         reset_dag_run=True,
         fail_when_dag_is_paused=True,
         wait_for_completion=True,
-        poke_interval=0.5,
+        poke_interval=1.5,
         retries=0,  # each DAG retries its own tasks
     )
 

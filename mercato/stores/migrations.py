@@ -4,15 +4,19 @@ A step is never edited once released; a change is a new step at the end. Step 1 
 versions were kept, written with IF NOT EXISTS, so that a file of that time is taken over as version 1.
 """
 
+from __future__ import annotations
+
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING
 
 from mercato.errors import StoreTooNew, StoreUnavailable
 from mercato.stores import sqlite
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 Steps = Sequence[Sequence[str]]
 """SQL statements of each step, oldest first."""
@@ -50,6 +54,8 @@ def prepare_engine(engine: sa.Engine, store: str, steps: Steps) -> None:
     if engine.dialect.name == "sqlite":
         open_sqlite(engine.url.render_as_string(hide_password=False), store, steps).close()
         return
+    import sqlalchemy as sa  # a second that only stores behind an engine pay
+
     with engine.begin() as connection:
         # Two processes at once: the second waits here until the first has committed. Without a backup of ours:
         # the whole migration is one transaction, and a server has backups of its own.
