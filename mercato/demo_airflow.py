@@ -104,6 +104,10 @@ class Airflow:
         """Where its pages are."""
         return self.env["AIRFLOW__API__BASE_URL"]
 
+    def close(self) -> None:
+        """Let go of the connections to its API."""
+        self.http.close()
+
     def start(self) -> None:
         """Bring the database up to date and start the parts; returns before they are ready."""
         migrated = self.logs / "airflow-migrate.log"

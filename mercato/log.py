@@ -20,5 +20,6 @@ def configure(*, level: int = logging.INFO) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Whatever stderr is when a line is written: a caller may have replaced, and closed, the one of now.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )

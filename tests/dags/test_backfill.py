@@ -55,6 +55,7 @@ def airflow(env: Mapping[str, str]) -> Iterator[Airflow]:
         running.start()
         running.wait_ready("clean_tables")
         yield running
+        running.close()
 
 
 def _backfill(airflow: Airflow, dag_id: str) -> None:
