@@ -1,6 +1,5 @@
 """What a demo made, and whether a second one may use it: a hash over all that decides the release."""
 
-import glob
 import hashlib
 import json
 import os
@@ -11,11 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from data_contracts.shop import Shop
-from data_contracts.sources import Files, PackageParquet, Source
+from data_contracts.shop import Shop, Table
+from data_contracts.sources import PackageParquet
 from mercato.demo_airflow import REPOSITORY
 from mercato.paths import canonical_json
 from mercato.settings import Settings
+from training.adapters import local_files
 
 TRUTH = timedelta(weeks=4)
 """Held back at the end of the history: what arrives while the demo serves."""
@@ -46,7 +46,7 @@ def plan(settings: Settings, shop: Shop) -> Plan:
         "shop": shop.model_dump(mode="json"),
         "data": settings.data_root(),
         "code": {str(path.relative_to(REPOSITORY)): _sha256(path) for part in _CODE for path in _sources(part)},
-        "sources": {name: _fingerprint(table.source) for name, table in shop.tables.items()},
+        "sources": {name: _fingerprint(table) for name, table in shop.tables.items()},
         "packages": {name: version(name) for name in ("duckdb", "implicit", "lightgbm", "faiss-cpu", "onnxruntime")},
         "at": at.isoformat(),
     }
@@ -62,18 +62,16 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _fingerprint(source: Source) -> Any:
+def _fingerprint(table: Table) -> Any:
     """Size and time of the files behind a source; their content is hashed when they are extracted. Others: nothing."""
+    source = table.source
     if isinstance(source, PackageParquet):
         spec = find_spec(source.package)
         files = (
             [Path(spec.submodule_search_locations[0]) / source.path] if spec and spec.submodule_search_locations else []
         )
-    elif isinstance(source, Files):
-        found = glob.glob(os.path.expanduser(os.path.expandvars(source.path)), recursive=True)  # noqa: PTH111, PTH207
-        files = [Path(each) for each in sorted(found)]
     else:
-        files = []
+        files = list(local_files(table))
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
 
 
