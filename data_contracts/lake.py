@@ -28,14 +28,14 @@ _ARROW = {
 }
 
 
-def connect(*, threads: int = 1, database: str = ":memory:") -> Any:
-    """A new DuckDB behind Ibis, in memory unless `database` names a file: UTC, at most 1.5 GB, spilling to disk.
+def connect(*, threads: int = 1, spill: str = "") -> Any:
+    """A new DuckDB behind Ibis: UTC, at most 1.5 GB in memory, the rest in the folder `spill` (one of its own).
 
     One thread unless asked: with more, sums of floats change from run to run. More threads are
     for work without float aggregates, such as extract and clean.
     """
-    spill = f"{tempfile.gettempdir()}/mercato-duckdb-{os.getpid()}"
-    con = ibis.duckdb.connect(database, threads=threads, memory_limit=_MEMORY, temp_directory=spill)
+    spill = spill or f"{tempfile.gettempdir()}/mercato-duckdb-{os.getpid()}"
+    con = ibis.duckdb.connect(threads=threads, memory_limit=_MEMORY, temp_directory=spill)
     con.raw_sql("SET TimeZone = 'UTC'")
     return con
 

@@ -3,7 +3,8 @@
 import json
 import os
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from functools import partial
 from typing import Any
 
 import ibis
@@ -21,7 +22,7 @@ from data_contracts.partitions import Manifest, Partitions, describe, encode, ma
 from data_contracts.shop import Shop
 from mercato.identity import Identity
 from mercato.paths import Lake
-from training.extract import chunks, split_by_day
+from training.days import by_known_at, chunks, each_day, in_order, split_by_day
 from training.judging import Past, Tally, alarms, judge
 from training.mapping import SOURCE, Customers, mapped
 
@@ -110,7 +111,7 @@ def clean(  # noqa: PLR0913 - the window has two ends
     past = Past.of(lake, shop, table, since, until) if scheduled else None
     with writing(lake) as out:
         for chunk in chunks({each.ds: each.rows for each in raw}):
-            good, bad = _checked(job, [paths[day] for day in chunk])
+            good, bad = _checked(job, {day: paths[day] for day in chunk})
             _put(job, out, "clean", good, [by_day[day] for day in chunk])
             _put(job, out, "quarantine", bad, [by_day[day] for day in chunk])
         found = judge(contract, job.tally, len(days), past)
@@ -135,15 +136,18 @@ def clean(  # noqa: PLR0913 - the window has two ends
     )
 
 
-def _checked(job: _Job, paths: list[str]) -> tuple[pa.Table, pa.Table]:
+def _checked(job: _Job, paths: dict[date, str]) -> tuple[pa.Table, pa.Table]:
     """(clean rows, rows for quarantine) of some raw partitions, both in the total order."""
-    raw = job.con.read_parquet(paths, hive_partitioning=False)
+    raw = job.con.read_parquet(list(paths.values()), hive_partitioning=False)
     rows, source_rules = mapped(raw, job.shop, job.contract, job.customers)
     marked = mark_rows(rows, job.contract, source_rules)
     source = (marked[BROKEN] != "").ifelse(marked[SOURCE].cast("json").cast("string"), None)
     sources = marked.select(*job.names, source_row=marked[SOURCE].cast("json").cast("string"))
     marked = marked.mutate(source_row=source).drop(SOURCE)
-    frame = marked.order_by([*job.order, BROKEN, "source_row"]).to_pyarrow().combine_chunks()
+    order = partial(in_order, columns=[*job.order, BROKEN, "source_row"])
+    frame = by_known_at(marked.to_pyarrow())
+    frame = pa.concat_tables(each_day(lambda _day, rows: order(rows), list(split_by_day(job.shop, frame, list(paths)))))
+    frame = frame.combine_chunks()
     good = frame.filter(pc.equal(frame[BROKEN], "")).select([*job.names, WARNED])
     bad = frame.filter(pc.not_equal(frame[BROKEN], "")).select([*job.names, BROKEN, "source_row"])
     sums = job.shop.table(job.contract.name).sums
@@ -217,11 +221,11 @@ def _put(job: _Job, out: Partitions, layer: str, rows: pa.Table, raw: list[Manif
     """One partition per day; quarantine only where there are rows, or were before."""
     table = job.contract.name
     by_day = {each.ds: each for each in raw}
-    for day, part in split_by_day(job.shop, rows, list(by_day)):
-        known = f"{job.lake.partition(layer, table, day.isoformat())}/part.parquet"
-        if layer == "quarantine" and not part.num_rows and not job.lake.exists(known):
-            continue
-        data = encode(part)
+    parts = list(split_by_day(job.shop, rows, list(by_day)))
+    if layer == "quarantine":
+        there = set(job.lake.days(layer, table))
+        parts = [(day, part) for day, part in parts if part.num_rows or day.isoformat() in there]
+    for day, part, data in each_day(lambda day, part: (day, part, encode(part)), parts):
         times = pc.min_max(part["known_at"])
         described = describe(
             part,

@@ -1,6 +1,6 @@
 """Source rows into `raw/`: the source's columns plus `event_time` and `known_at`, one partition per business day."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import ibis
-import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 from ibis import _
@@ -29,13 +28,12 @@ from data_contracts.shop import Shop, Table
 from data_contracts.sources import EventLog
 from mercato.paths import Lake
 from training.adapters import Adapter, open_source
+from training.days import by_known_at, chunks, each_day, in_order, split_by_day
 from training.errors import SourceChanged
 from training.mapping import rejected
 from training.moments import UTC_TIME, event_time, timestamp
 from training.staging import staging
 
-CHUNK_ROWS = 1_000_000
-"""Rows brought into memory at once; a single day may have more."""
 _TICK = timedelta(microseconds=1)
 _QUARTER = 900
 """Seconds. Every zone's midnight falls on a quarter of an hour."""
@@ -81,6 +79,11 @@ class _Job:
     @property
     def columns(self) -> list[str]:
         return list(self.spec.columns)
+
+    @property
+    def order(self) -> list[str]:
+        """The one total order of a raw partition."""
+        return list(dict.fromkeys(["known_at", "event_time", *self.columns]))
 
     def raw(self, first: date, last: date | None = None) -> Any | None:
         """All raw rows from the partition `first` on (to `last`), or None."""
@@ -240,15 +243,21 @@ def _write_history(job: _Job, rows: Any, out: Partitions, days: list[date]) -> t
     new = 0
     for chunk in chunks(counts):
         since, until = job.shop.day_start(chunk[0]), job.shop.day_bounds(chunk[-1])[1]
-        frame = ordered(rows.filter(_.known_at >= since, _.known_at < until), job.columns)
-        for day, part in split_by_day(job.shop, frame, chunk):
-            new += _write_day(job, out, day, part, look_everywhere=other_rule)
+        frame = by_known_at(rows.filter(_.known_at >= since, _.known_at < until).to_pyarrow())
+        for day, part, data in each_day(partial(_encoded, job), list(split_by_day(job.shop, frame, chunk))):
+            new += _write_day(job, out, day, part, data, look_everywhere=other_rule)
     return sum(counts.values()), len(counts), new
 
 
-def _write_day(job: _Job, out: Partitions, day: date, part: pa.Table, *, look_everywhere: bool) -> int:
+def _encoded(job: _Job, day: date, rows: pa.Table) -> tuple[date, pa.Table, bytes]:
+    part = in_order(rows, job.order)
+    return day, part, encode(part)
+
+
+def _write_day(  # noqa: PLR0913 - a day's rows and their bytes
+    job: _Job, out: Partitions, day: date, part: pa.Table, data: bytes, *, look_everywhere: bool
+) -> int:
     """Rows of one day that raw did not have; the partition is written unless it holds them already."""
-    data = encode(part)
     fresh = _manifest(job, day, part, data)
     there = manifest(job.lake, "raw", job.table, day.isoformat())
     if there is None and not look_everywhere:
@@ -263,7 +272,7 @@ def _write_day(job: _Job, out: Partitions, day: date, part: pa.Table, *, look_ev
 def _reconcile(job: _Job, out: Partitions, day: date, part: pa.Table, there: Manifest | None) -> int:
     """Rows of `part` that no raw partition holds, added to a day that was not extracted whole before."""
     unseen = _unseen(job, ibis.memtable(part), job.shop.history.since)
-    missing = ordered(unseen, job.columns)
+    missing = in_order(unseen.to_pyarrow(), job.order)
     # Our own log only grows and tells the time itself: a day first looked at before it was over is completed.
     if missing.num_rows and there is not None and there.history and not isinstance(job.spec.source, EventLog):
         raise SourceChanged(
@@ -280,7 +289,7 @@ def _add_corrections(job: _Job, rows: Any, out: Partitions, first: date, observe
     """(rows looked over, partitions written, new rows): unseen rows go to the day of `observed_at`."""
     found = int(rows.count().to_pyarrow().as_py())
     unseen = _unseen(job, rows, first).mutate(known_at=ibis.literal(observed_at, "timestamp('UTC')"))
-    missing = ordered(unseen, job.columns)
+    missing = in_order(unseen.to_pyarrow(), job.order)
     if not missing.num_rows:
         return found, 0, 0
     day = job.shop.business_day(observed_at)
@@ -304,7 +313,7 @@ def _merge(job: _Job, out: Partitions, day: date, more: pa.Table, *, history: bo
     there = manifest(job.lake, "raw", job.table, day.isoformat())
     if there is not None:
         old = job.con.read_parquet(part_path(job.lake, there, verify=True), hive_partitioning=False)
-        more = ordered(old.union(ibis.memtable(more)), job.columns)
+        more = in_order(old.union(ibis.memtable(more)).to_pyarrow(), job.order)
     data = encode(more)
     out.put(data, _manifest(job, day, more, data).model_copy(update={"history": history}))
 
@@ -334,31 +343,3 @@ def _rows_per_day(shop: Shop, rows: Any) -> dict[date, int]:
 
 
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-
-
-def ordered(rows: Any, columns: list[str]) -> pa.Table:
-    """The rows in the one total order of a partition: `known_at`, `event_time`, then every column."""
-    return rows.order_by(list(dict.fromkeys(["known_at", "event_time", *columns]))).to_pyarrow().combine_chunks()
-
-
-def chunks(counts: dict[date, int]) -> Iterator[list[date]]:
-    """Consecutive days of at most CHUNK_ROWS rows together, at least one day each."""
-    taken: list[date] = []
-    total = 0
-    for day, n in counts.items():
-        if taken and total + n > CHUNK_ROWS:
-            yield taken
-            taken, total = [], 0
-        taken.append(day)
-        total += n
-    if taken:
-        yield taken
-
-
-def split_by_day(shop: Shop, frame: pa.Table, days: list[date]) -> Iterator[tuple[date, pa.Table]]:
-    """(day, its rows) of a frame sorted by `known_at`."""
-    known = frame["known_at"].cast(pa.int64()).to_numpy()
-    for day in days:
-        since, until = (int(each.timestamp()) * 1_000_000 for each in shop.day_bounds(day))
-        first, last = np.searchsorted(known, [since, until])
-        yield day, frame.slice(first, last - first)

@@ -23,7 +23,7 @@ from data_contracts.shop import load_shop
 from feature_repo.ranker_features import COLUMN, FEATURE_NAMES
 from mercato.paths import Lake, canonical_json
 from training.dataset import RankerRows, concatenate, only_novel
-from training.extract import split_by_day
+from training.days import split_by_day
 
 DATASET: Final = "impression_outcomes"
 READS: Final = ("impressions", "interactions")

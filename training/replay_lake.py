@@ -19,7 +19,7 @@ from data_contracts.lake import arrow_schema, connect
 from data_contracts.partitions import Manifest, describe, encode, manifests, part_path, writing
 from data_contracts.shop import load_shop
 from mercato.paths import Lake
-from training.extract import split_by_day
+from training.days import split_by_day
 from training.staging import staging
 
 _TICK = timedelta(microseconds=1)

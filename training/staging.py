@@ -1,4 +1,4 @@
-"""The scratch space of one extraction: a folder, and a DuckDB file in it."""
+"""The scratch space of one extraction: a folder, and a DuckDB that spills into it."""
 
 import os
 import tempfile
@@ -19,14 +19,14 @@ _NO_SPACE = ("No space left", "File too large", "Disk quota exceeded")
 
 @contextmanager
 def staging() -> Iterator[tuple[Any, Path]]:
-    """(DuckDB file, folder) for the rows of one run: compressed, and pruned by time when days are read back.
+    """(DuckDB in memory, folder) for the rows of one run; what has no room in memory lies in the folder too.
 
     Raises:
         CorruptFile: DuckDB stopped at a line of a text file.
         OutOfSpace: the disk is full.
     """
     with tempfile.TemporaryDirectory(prefix="mercato-stage-") as folder:
-        con = connect(threads=os.cpu_count() or 1, database=f"{folder}/stage.duckdb")
+        con = connect(threads=os.cpu_count() or 1, spill=folder)
         try:
             yield con, Path(folder)
         except duckdb.Error as error:

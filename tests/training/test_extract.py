@@ -206,7 +206,7 @@ def test_a_killed_extraction_is_completed_by_the_next(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     """When the system takes no more bytes, the run says so and what was being written is gone."""
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))"
     folder = tmp_path / "full"
     script = [sys.executable, "-c", SCRIPT.format(limit=limit), str(folder)]
     done = subprocess.run(script, capture_output=True, text=True, check=False)
