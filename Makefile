@@ -56,7 +56,8 @@ postgres:
 
 unit: $(VENV)/.done browser postgres
 	@# DuckDB's bindings list what they never freed when Python ends: noise below the result.
-	@$(BIN)/pytest 2> >(grep -vE "nanobind|^ - leaked|skipped remainder|refleaks" >&2)
+	@$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	  2> >(grep -vE "nanobind|^ - leaked|skipped remainder|refleaks" >&2)
 
 bench: $(VENV)/.done ## every figure quoted in the docs, beside its rival
 	@$(BIN)/python -m tests.bench

@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 from mercato.settings import Settings
-from tests.bench import data, quality, serving, swap, training
+from tests.bench import data, join, quality, serving, swap, training
 
 
 def chain(settings: Settings) -> dict[str, float]:
@@ -26,6 +26,7 @@ PARTS = {
     "chain": chain,
     "training": training.measure,
     "data": data.measure,
+    "join": join.measure,
     "quality": quality.measure,
 }
 
@@ -52,6 +53,11 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"{each['what']:<8} {each['times']} x the year ({each['csv_mb']:.0f} MB of CSV): {each['seconds']:6.1f} s  "
             f"CPU {each['cpu_seconds']:6.1f} s  {each['csv_mb'] / each['cpu_seconds']:5.1f} MB per CPU second  "
             f"peak {each['peak_mb']:6.0f} MB"
+        )
+    for each in found.get("join", []):
+        out.append(
+            f"join of {join.ROWS:,} rows with {each['snapshots']} snapshots, {each['what']:<8} {each['seconds']:6.1f} s  "
+            f"{each['per_second']:9,.0f} rows/s"
         )
     for origin in found.get("quality", {}).get("origins", []):
         for row in origin["rows"]:

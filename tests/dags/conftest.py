@@ -1,6 +1,8 @@
 """Airflow for tests: a home of its own, set before the first `import airflow`, a database made once a session."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,6 +28,7 @@ ENV = {
     "PYTHONPATH": str(ROOT),
 }
 os.environ.update(ENV)
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from serving.door import Door
 from serving.gateway import Gateway
 from tests.serving import small_release
 
-HEALTHY_SECONDS = 60
+HEALTHY_SECONDS = 180
 
 
 @pytest.fixture(scope="session")
