@@ -212,4 +212,4 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert OutOfSpace.__name__ in done.stderr, done.stderr[-500:]
-    assert [path for path in folder.rglob("*") if path.is_file()] == []
+    assert tree(make_lake(folder)) == {}
