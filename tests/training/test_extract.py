@@ -1,10 +1,7 @@
 """Extraction: whole or nothing, the same bytes again, and history that is not rewritten."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +11,6 @@ import pytest
 
 from data_contracts.errors import CorruptFile, NoWindow, SchemaMismatch, SourceMissing
 from data_contracts.partitions import OutOfSpace, manifests
-from data_contracts.shop import Shop
 from data_contracts.sources import PackageParquet
 from tests.lake_maker import MONDAY, days, hand_shop, line, make_lake, sample_shop, tree
 from training.errors import SourceChanged
@@ -175,33 +171,9 @@ from pathlib import Path
 from tests.lake_maker import MONDAY, days, make_lake, sample_shop
 from training.extract import extract
 shop = sample_shop()
-print("ready", flush=True)
 {limit}
 extract(make_lake(Path(sys.argv[1])), shop, "transactions", **days(MONDAY, 60, shop))
 """
-
-
-def test_a_killed_extraction_is_completed_by_the_next(tmp_path: Path) -> None:
-    """A kill -9 at several moments leaves only whole partitions; run again, it equals one never killed."""
-    shop: Shop = sample_shop()
-    clean_run = make_lake(tmp_path / "clean")
-    extract(clean_run, shop, "transactions", **days(MONDAY, 60, shop))
-    lake = make_lake(tmp_path / "killed")
-    for wait in (0.15, 0.4):
-        child = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT.format(limit=""), str(tmp_path / "killed")], stdout=subprocess.PIPE
-        )
-        assert child.stdout is not None
-        child.stdout.readline()
-        time.sleep(wait)
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
-        for ds in lake.days("raw", "transactions"):
-            pq.read_table(f"{lake.partition('raw', 'transactions', ds)}/part.parquet", partitioning=None)
-    extract(lake, shop, "transactions", **days(MONDAY, 60, shop))
-    finished = {path: sha for path, sha in tree(lake).items() if not Path(path).name.startswith(".")}
-    assert finished == tree(clean_run)
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
