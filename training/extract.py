@@ -298,10 +298,12 @@ def _add_corrections(job: _Job, rows: Any, out: Partitions, first: date, observe
     found = int(rows.count().to_pyarrow().as_py())
     unseen = _unseen(job, rows, first).mutate(known_at=ibis.literal(observed_at, "timestamp('UTC')"))
     missing = ordered(unseen, job.columns)
-    if not missing.num_rows:
-        return found, 0, 0
     day = job.shop.business_day(observed_at)
     there = manifest(job.lake, "raw", job.table, day.isoformat())
+    if not missing.num_rows:
+        if there is not None:  # a kill may have left it between its files
+            out.put(job.lake.read_bytes(part_path(job.lake, there)), there)
+        return found, 0, 0
     _merge(job, out, day, missing, history=there is not None and there.history)
     return found, 1, int(missing.num_rows)
 
