@@ -21,7 +21,7 @@ from training import jobs
 SHOP = load_shop("online_retail")
 SOURCES = Path(__file__).parents[1] / "data" / "online_retail"
 FIRST = date(2010, 12, 1)
-DAYS = 3
+DAYS = 2
 CHAIN = ("extract_sources", "clean_tables")
 TABLES = ("products", "transactions")
 """What comes from the shop's own file; events and impressions come from the gateway, which does not run here."""

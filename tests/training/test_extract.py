@@ -49,20 +49,6 @@ def test_a_window_is_half_open_and_whole_days(tmp_path: Path) -> None:
         extract(lake, shop, "transactions", since=MONDAY, until=MONDAY + timedelta(hours=12))
 
 
-def test_one_big_run_and_many_daily_runs_leave_the_same_bytes(tmp_path: Path) -> None:
-    """On real rows, a week in one run equals seven daily runs, and a second run changes nothing."""
-    shop = sample_shop()
-    whole, daily = make_lake(tmp_path / "whole"), make_lake(tmp_path / "daily")
-    for table in ("transactions", "promotions", "coupon_redemptions"):
-        extract(whole, shop, table, **days(MONDAY, 7, shop))
-        for n in range(7):
-            extract(daily, shop, table, **days(MONDAY + timedelta(days=n), 1, shop))
-    before = tree(whole)
-    assert before == tree(daily)
-    assert extract(whole, shop, "transactions", **days(MONDAY, 7, shop)).new_rows == 0
-    assert tree(whole) == before
-
-
 def test_a_changed_day_is_not_rewritten_unasked(tmp_path: Path) -> None:
     """A corrected source row is refused; asked for, it arrives on the day it was observed and the old day stays."""
     shop = hand_shop(tmp_path / "source", [line(1), line(2)])
