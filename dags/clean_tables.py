@@ -36,12 +36,15 @@ def clean(table: str, **context: Any) -> dict[str, Any]:
     doc_md=__doc__,
 )
 def clean_tables() -> None:
-    """One task per table, after the tables that it refers to."""
+    """One task per table, after the tables that it refers to, and for one run at a time: backfills too."""
     ready = after("extract_sources")
     cleaned = {
-        table: clean.override(task_id=f"clean_{table}", inlets=[assets.raw(table)], outlets=[assets.clean(table)])(
-            table
-        )
+        table: clean.override(
+            task_id=f"clean_{table}",
+            inlets=[assets.raw(table)],
+            outlets=[assets.clean(table)],
+            max_active_tis_per_dag=1,
+        )(table)
         for table in tables()
     }
     for table, this in cleaned.items():

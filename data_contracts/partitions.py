@@ -2,21 +2,25 @@
 
 import errno
 import hashlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_contracts.errors import CorruptFile
+from data_contracts.shop import Shop
 from mercato.errors import TransientError
 from mercato.paths import Lake
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -48,6 +52,21 @@ class Manifest(BaseModel):
     """Column -> rows without a value, where there are any; None in manifests written before it was counted."""
     history: bool = True
     """Raw: whether the whole day was extracted; False when only late corrections lie here so far."""
+    successor: "Manifest | None" = Field(default=None, exclude_if=lambda each: each is None)
+    """While the partition is being replaced: the manifest of what comes."""
+
+
+def one_at_a_time(
+    work: Callable[Concatenate[Lake, Shop, str, _P], _R],
+) -> Callable[Concatenate[Lake, Shop, str, _P], _R]:
+    """`work` on the partitions of one table, which waits while another process works on the same table."""
+
+    @wraps(work)
+    def alone(lake: Lake, shop: Shop, table: str, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with lake.alone(table):
+            return work(lake, shop, table, *args, **kwargs)
+
+    return alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +76,23 @@ class Partitions:
     lake: Lake
     stack: ExitStack
 
-    def put(self, data: bytes, manifest: Manifest) -> None:
-        """Write a partition aside; the data come into place before the manifest that vouches for them."""
-        folder = self.lake.partition(manifest.layer, manifest.table, manifest.ds.isoformat())
+    def put(self, data: bytes, about: Manifest) -> None:
+        """Write a partition aside; the data come into place before the manifest that vouches for them.
+
+        Where other data lie, the manifest in place names both first: after a kill in between, whichever lie there hold.
+        """
+        folder = self.lake.partition(about.layer, about.table, about.ds.isoformat())
         manifest_aside = self.stack.enter_context(self.lake.writing(f"{folder}/manifest.json"))
         part_aside = self.stack.enter_context(self.lake.writing(f"{folder}/part.parquet"))
         part_aside.write_bytes(data)
-        manifest_aside.write_text(manifest.model_dump_json(indent=1) + "\n")
+        manifest_aside.write_text(about.model_dump_json(indent=1) + "\n")
+        before = None
+        with suppress(CorruptFile):
+            before = manifest(self.lake, about.layer, about.table, about.ds.isoformat())
+        if before is not None and before.sha256 != about.sha256:
+            both_aside = self.stack.enter_context(self.lake.writing(f"{folder}/manifest.json"))
+            both = before.model_copy(update={"successor": about})
+            both_aside.write_text(both.model_dump_json(indent=1) + "\n")
 
 
 @contextmanager
@@ -122,11 +151,15 @@ def manifest(lake: Lake, layer: str, table: str, ds: str) -> Manifest | None:
     if not lake.exists(path):
         return None
     try:
-        return Manifest.model_validate_json(lake.read_bytes(path))
+        found = Manifest.model_validate_json(lake.read_bytes(path))
     except ValidationError as error:
         raise CorruptFile(
             f"{_name(layer, table, ds)}: its manifest does not parse; run {_again(layer, table, ds)}"
         ) from error
+    if found.successor is None:
+        return found
+    lies = hashlib.sha256(lake.read_bytes(f"{lake.partition(layer, table, ds)}/part.parquet")).hexdigest()
+    return found.successor if lies == found.successor.sha256 else found.model_copy(update={"successor": None})
 
 
 def manifests(
@@ -139,6 +172,12 @@ def manifests(
         if (first is None or ds >= first.isoformat()) and (last is None or ds <= last.isoformat())
     ]
     return [found for ds in days if (found := manifest(lake, layer, table, ds))]
+
+
+def let_go(lake: Lake, layer: str, table: str) -> list[date]:
+    """Days whose data went at the end of their lifetime, ascending: their manifests are left to say so."""
+    gone = {*lake.days(layer, table, "manifest.json")} - {*lake.days(layer, table)}
+    return sorted(date.fromisoformat(ds) for ds in gone)
 
 
 def part_path(lake: Lake, found: Manifest, *, verify: bool = False) -> str:

@@ -59,7 +59,7 @@ class Piece:
     empty: list[str]
     """Days that were extracted and had no rows."""
     no_input: list[str]
-    """Days whose raw partition is missing, and which this backfill does not extract."""
+    """Days whose raw partition is missing, and which this backfill does not extract, or was let go."""
     seconds: float | None
     """Estimate from past runs; None when there was none, 0 when nothing is to be done."""
 
@@ -235,7 +235,7 @@ def _piece(  # noqa: PLR0913
             empty.append(day.isoformat())
         elif state == _MISSING:
             missing.append(day.isoformat())
-        elif state == _NO_INPUT:
+        elif state in {_NO_INPUT, _LET_GO}:
             no_input.append(day.isoformat())
         elif state == _PRESENT:
             there.append(day.isoformat())
@@ -245,7 +245,7 @@ def _piece(  # noqa: PLR0913
     return Piece(step, table, there, missing, changed, empty, no_input, _estimate(settings, step, table, n))
 
 
-_PRESENT, _MISSING, _NO_INPUT = "present", "missing", "no input"
+_PRESENT, _MISSING, _NO_INPUT, _LET_GO = "present", "missing", "no input", "let go"
 
 
 def _raw(lake: Lake, table: str, day: date) -> str:
@@ -259,14 +259,16 @@ def _clean(lake: Lake, table: str, day: date, *, redo: bool) -> str:
     if raw is None:
         return _NO_INPUT
     found = partitions.manifest(lake, "clean", table, day.isoformat())
-    if found is None:
-        return _MISSING
     label = load_contract(table).label
-    if found.inputs.get("raw") != raw.sha256:
-        return "its raw partition is another one now"
-    if found.contract != label:
-        return f"it was written under {found.contract}, in force is {label}"
-    return _whole(lake, found) or ("asked for" if redo else _PRESENT)
+    if found is None:
+        state = _MISSING
+    elif found.inputs.get("raw") != raw.sha256:
+        state = "its raw partition is another one now"
+    elif found.contract != label:
+        state = f"it was written under {found.contract}, in force is {label}"
+    else:
+        state = _whole(lake, found) or ("asked for" if redo else _PRESENT)
+    return _LET_GO if state != _PRESENT and day in partitions.let_go(lake, "raw", table) else state
 
 
 def _snapshot(lake: Lake, day: date, *, stale: bool, redo: bool) -> str:

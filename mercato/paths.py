@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import posixpath
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from filelock import FileLock
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
@@ -38,9 +40,9 @@ class Lake:
         """Folder of one business day (`YYYY-MM-DD`, of `known_at`) of one table."""
         return self.path(layer, table, f"ds={ds}")
 
-    def days(self, layer: str, table: str) -> list[str]:
-        """The business days that hold a finished partition, ascending."""
-        found = self.fs.glob(posixpath.join(self.table(layer, table), "ds=*", "part.parquet"))
+    def days(self, layer: str, table: str, file: str = "part.parquet") -> list[str]:
+        """The business days of which `file` is there, ascending."""
+        found = self.fs.glob(posixpath.join(self.table(layer, table), "ds=*", file))
         return sorted(posixpath.basename(posixpath.dirname(str(p)))[3:] for p in found)
 
     def exists(self, path: str) -> bool:
@@ -86,6 +88,16 @@ class Lake:
                 self.fs.put_file(str(aside), path)
         finally:
             aside.unlink(missing_ok=True)
+
+    @contextmanager
+    def alone(self, table: str) -> Iterator[None]:
+        """Time for one process of this machine to change `table` alone; others wait, a kill lets the next one in."""
+        root = Path(self.root if isinstance(self.fs, LocalFileSystem) else tempfile.gettempdir())
+        name = hashlib.sha256(self.path(table).encode()).hexdigest()[:16]
+        lock = root / ".locks" / name
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            yield
 
     def local(self, path: str) -> Path:
         """A local copy of `path` (the file itself on a folder)."""

@@ -1,7 +1,8 @@
 """Lifetimes: what would go, what stays and why, and letting it go.
 
 The manifest of a partition or a release goes before its data, so that what a kill leaves half-deleted is
-no longer read by anybody, and the next run takes the rest.
+no longer read by anybody, and the next run takes the rest. A raw partition's manifest stays: it says that the
+day was extracted, and without it a second look at the source would take every row for a late correction.
 """
 
 import re
@@ -94,7 +95,9 @@ def _delete(settings: Settings, lake: Lake, item: Item, at: datetime) -> None:
         from training.tracking import delete_run
 
         delete_run(settings, item.name)
-    elif item.kind in {"raw", "quarantine", "snapshot"}:
+    elif item.kind == "raw":
+        lake.fs.rm_file(f"{item.name}/part.parquet")
+    elif item.kind in {"quarantine", "snapshot"}:
         for name in ("manifest.json", "part.parquet"):
             if lake.exists(f"{item.name}/{name}"):
                 lake.fs.rm_file(f"{item.name}/{name}")
@@ -112,13 +115,15 @@ def _before(settings: Settings, at: datetime, days: int) -> datetime:
 def _days(  # noqa: PLR0913 - a layer and its lifetime
     settings: Settings, lake: Lake, kept: Needs, at: datetime, *, layer: str, days: int
 ) -> Iterator[Item]:
-    """Partitions past their lifetime; a folder that a kill left without its manifest is one too."""
+    """Partitions past their lifetime; one that a kill left without its manifest too."""
     if not days:
         return
     shop = load_shop(settings.shop)
     first, window = shop.business_day(at - timedelta(days=days)), shop.business_day(kept.window_since)
     kind = "snapshot" if layer == "features" else layer
-    found = sorted(str(path) for path in lake.fs.glob(lake.path(layer, "*", "ds=*")))
+    found = sorted(
+        str(PurePosixPath(path).parent) for path in lake.fs.glob(lake.path(layer, "*", "ds=*", "part.parquet"))
+    )
     newest = {PurePosixPath(path).parent.name: path for path in found}
     instants: dict[datetime, str] = {}
     for path in found:

@@ -86,6 +86,11 @@ def days(first: datetime, n: int, shop: Shop) -> dict[str, datetime]:
     return {"since": shop.day_start(day), "until": shop.day_start(day + timedelta(days=n))}
 
 
+def finished(lake: Lake) -> dict[str, str]:
+    """`tree` without what a killed run had written aside."""
+    return {path: sha for path, sha in tree(lake).items() if not Path(path).name.startswith(".")}
+
+
 def tree(lake: Lake) -> dict[str, str]:
     """Path -> SHA-256 of every file of a lake, leftovers included."""
     root = Path(lake.path())

@@ -18,7 +18,16 @@ from data_contracts.checks import BROKEN, WARNED, mark_rows
 from data_contracts.contract import Contract, load_contract
 from data_contracts.errors import SourceMissing
 from data_contracts.lake import arrow_schema, connect
-from data_contracts.partitions import Manifest, Partitions, describe, encode, manifests, part_path, writing
+from data_contracts.partitions import (
+    Manifest,
+    Partitions,
+    describe,
+    encode,
+    manifests,
+    one_at_a_time,
+    part_path,
+    writing,
+)
 from data_contracts.shop import Shop
 from mercato.identity import Identity
 from mercato.paths import Lake
@@ -78,6 +87,7 @@ class _Job:
         return [*first, *[name for name in self.names if name not in first]]
 
 
+@one_at_a_time
 def clean(  # noqa: PLR0913 - the window has two ends
     lake: Lake,
     shop: Shop,

@@ -31,5 +31,9 @@ class SourceChanged(TrainingError):
     """A source has other rows now for a day that was extracted before; history is not rewritten unasked."""
 
 
+class RawLetGo(TrainingError):
+    """Days that an extraction must compare with were let go; what their source has would all count as new."""
+
+
 class SourceDown(TransientError):
     """A database or API did not answer, however often it was asked."""

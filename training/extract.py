@@ -19,8 +19,10 @@ from data_contracts.partitions import (
     Partitions,
     describe,
     encode,
+    let_go,
     manifest,
     manifests,
+    one_at_a_time,
     part_path,
     writing,
 )
@@ -29,7 +31,7 @@ from data_contracts.sources import EventLog
 from mercato.paths import Lake
 from training.adapters import Adapter, open_source
 from training.days import by_known_at, chunks, each_day, in_order, split_by_day
-from training.errors import SourceChanged
+from training.errors import RawLetGo, SourceChanged
 from training.mapping import rejected
 from training.moments import UTC_TIME, event_time, timestamp
 from training.staging import staging
@@ -92,6 +94,7 @@ class _Job:
         return self.con.read_parquet(paths, hive_partitioning=False) if paths else None
 
 
+@one_at_a_time
 def extract(  # noqa: PLR0913 - the window has two ends
     lake: Lake, shop: Shop, table: str, *, since: datetime, until: datetime, observed_at: datetime | None = None
 ) -> TableReport:
@@ -113,9 +116,11 @@ def extract(  # noqa: PLR0913 - the window has two ends
         SourceMissing, CorruptFile, SchemaMismatch: the source cannot be used.
         SourceChanged: an extracted day has other rows now, and `observed_at` was not given.
         NoWindow: the window is not whole business days.
+        RawLetGo: retention has let go raw days of the interval, or of the overlap before it.
         OutOfSpace: the disk is full.
     """
     days = shop.whole_days(since, until)
+    _need_raw(lake, shop, table, shop.business_day(since - shop.table(table).known_at.overlap), days[-1])
     with staging() as (con, folder), writing(lake) as out:
         source = open_source(shop.table(table), folder)
         wrong = misfits(shop.table(table), source)
@@ -131,6 +136,18 @@ def extract(  # noqa: PLR0913 - the window has two ends
         else:
             found, written, new = _write_history(job, rows, out, days)
     return TableReport(table, since, until, found, written, new, job.digest)
+
+
+def _need_raw(lake: Lake, shop: Shop, table: str, first: date, last: date) -> None:
+    """RawLetGo when retention has let go days from `first` to `last`: nobody can tell which rows they had."""
+    gone = [day for day in let_go(lake, "raw", table) if first <= day <= last]
+    if gone:
+        raise RawLetGo(
+            f"{shop.name}.{table} needs its raw days {first} to {last} to tell which rows are new, and {len(gone)} of "
+            f"them, {gone[0]} to {gone[-1]}, were let go after MERCATO_KEEP_RAW_DAYS; begin later (overlap: "
+            f"{shop.table(table).known_at.overlap}), or delete the folders of these days in {lake.table('raw', table)} "
+            "to load them as the source has them now, without the known_at that they had"
+        )
 
 
 def misfits(spec: Table, source: Adapter) -> list[str]:
@@ -290,10 +307,12 @@ def _add_corrections(job: _Job, rows: Any, out: Partitions, first: date, observe
     found = int(rows.count().to_pyarrow().as_py())
     unseen = _unseen(job, rows, first).mutate(known_at=ibis.literal(observed_at, "timestamp('UTC')"))
     missing = in_order(unseen.to_pyarrow(), job.order)
-    if not missing.num_rows:
-        return found, 0, 0
     day = job.shop.business_day(observed_at)
     there = manifest(job.lake, "raw", job.table, day.isoformat())
+    if not missing.num_rows:
+        if there is not None:  # a kill may have left it between its files
+            out.put(Path(part_path(job.lake, there, verify=True)).read_bytes(), there)
+        return found, 0, 0
     _merge(job, out, day, missing, history=there is not None and there.history)
     return found, 1, int(missing.num_rows)
 

@@ -1,7 +1,9 @@
 """as_of: what was true at D as known at K, read from partitions that are whole."""
 
+import hashlib
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,11 +23,28 @@ from training.clean import clean
 from training.extract import extract
 
 CORRECTED_AT = MONDAY + timedelta(days=3, hours=15)
+DAY = timedelta(days=1)
 FOREVER = MONDAY + timedelta(days=300)
 
 
+@dataclass(frozen=True)
+class Story:
+    """A lake, and what `as_of` gave at several K before its correction arrived."""
+
+    lake: Lake
+    before: dict[datetime, tuple[str, str]]
+
+
+def hashes(lake: Lake, known_before: datetime) -> tuple[str, str]:
+    """(hash of the rows of `as_of`, digest that names them)."""
+    bounds = {"event_before": FOREVER, "known_before": known_before}
+    rows = as_of(lake, "transactions", **bounds)
+    encoded = encode(rows.order_by(rows.columns).to_pyarrow())
+    return hashlib.sha256(encoded).hexdigest(), snapshot_digest(lake, "transactions", **bounds)
+
+
 @pytest.fixture(scope="module")
-def corrected(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     """Baskets 1 and 2 on Monday; on Thursday basket 1 turns out to hold 5 units instead of 1."""
     folder = tmp_path_factory.mktemp("corrected")
     shop, lake, people = hand_shop(folder / "s", [line(1), line(2)]), make_lake(folder), make_identity(folder)
@@ -33,10 +52,19 @@ def corrected(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     extract(lake, shop, "products", since=since, until=until)
     clean(lake, shop, "products", people, since=since, until=until)
     extract(lake, shop, "transactions", **days(MONDAY, 1, shop))
+    clean(lake, shop, "transactions", people, **days(MONDAY, 7, shop))
+    instants = [MONDAY + n * DAY for n in range(1, 8)] + [CORRECTED_AT, CORRECTED_AT + timedelta(microseconds=1)]
+    before = {at: hashes(lake, at) for at in instants}
     hand_shop(folder / "s", [line(1, quantity=5), line(2)])
     extract(lake, shop, "transactions", **days(MONDAY, 1, shop), observed_at=CORRECTED_AT)
     clean(lake, shop, "transactions", people, **days(MONDAY, 7, shop))
-    return lake
+    return Story(lake, before)
+
+
+@pytest.fixture(scope="module")
+def corrected(story: Story) -> Lake:
+    """The lake of the story, correction and all."""
+    return story.lake
 
 
 def quantities(lake: Lake, **bounds: datetime) -> dict[str, int]:
@@ -44,11 +72,16 @@ def quantities(lake: Lake, **bounds: datetime) -> dict[str, int]:
     return {str(row["basket_id"]): row["quantity"] for row in rows}
 
 
-def test_a_late_correction_counts_from_when_it_was_known(corrected: Lake) -> None:
-    """K up to the correction sees 1 unit, K after it sees 5; both see each basket once."""
-    before = quantities(corrected, event_before=FOREVER, known_before=CORRECTED_AT)
-    after = quantities(corrected, event_before=FOREVER, known_before=CORRECTED_AT + timedelta(microseconds=1))
-    assert before == {"1": 1, "2": 1}
+def test_a_correction_changes_what_was_known_after_it_and_not_before(story: Story) -> None:
+    """For K up to the correction the rows hash as they did before it arrived, for K after it they do not; the digest
+    that names them says the same at every midnight. K just after it sees 5 units instead of 1, each basket once.
+    """
+    for at, (rows, digest) in story.before.items():
+        now, named = hashes(story.lake, at)
+        assert (now == rows) is (at <= CORRECTED_AT), at
+        if at.hour == MONDAY.hour:
+            assert (named == digest) is (at <= CORRECTED_AT), at
+    after = quantities(story.lake, event_before=FOREVER, known_before=CORRECTED_AT + timedelta(microseconds=1))
     assert after == {"1": 5, "2": 1}
 
 

@@ -21,10 +21,11 @@ from mercato import backfill, paths
 from mercato.commands import time
 from mercato.identity import identity
 from mercato.settings import Settings
+from mercato.stores import steps
 from mercato.stores.migrations import open_sqlite
-from mercato.stores.steps import STEPS, finished
+from mercato.stores.steps import STEPS
 from tests.feature_repo import clean_sample
-from tests.lake_maker import MONDAY, NOON, hand_shop, line, tree
+from tests.lake_maker import MONDAY, NOON, finished, hand_shop, line, tree
 from training import jobs
 
 ROOT = Path(__file__).parents[2]
@@ -96,9 +97,8 @@ def run(settings: Settings) -> None:
 
 
 def data(settings: Settings) -> dict[str, str]:
-    """Files of the lake without what a killed run had written aside."""
-    found = tree(paths.lake(settings))
-    return {path: sha256 for path, sha256 in found.items() if not Path(path).name.startswith(".")}
+    """Files of the lake."""
+    return finished(paths.lake(settings))
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_snapshots_follow_their_tables(settings: Settings) -> None:
     assert lake.days("features", "product_stats") == ["2017-12-04"]
     (piece,) = ask().pieces
     assert (piece.present, piece.missing, piece.changed) == ([day], [], {})
-    assert [each.seconds > 0 for each in finished(settings, "snapshot", "features")] == [True]
+    assert [each.seconds > 0 for each in steps.finished(settings, "snapshot", "features")] == [True]
     clean_sample.write(lake, "transactions", bought[bought["known_at"] < clean_sample.T].iloc[:-1])
     assert ask().pieces[0].changed == {day: "clean/transactions changed"}
 

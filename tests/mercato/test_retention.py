@@ -16,13 +16,16 @@ from data_contracts.artefact_store import ArtefactRef, ArtefactStore
 from data_contracts.errors import ArtefactRefused
 from data_contracts.release import Kind, Manifest, Provenance, ReleaseIdentity
 from data_contracts.shop import load_shop
-from mercato import paths, retention
+from mercato import backfill, paths, retention
 from mercato.paths import Lake
 from mercato.settings import Settings
 from mercato.stores.impressions import STEPS, impressions_url
 from mercato.stores.migrations import open_sqlite
 from mercato.stores.routing import TOTAL_WEIGHT, routing_store
+from tests.lake_maker import MONDAY, NOON, days, hand_shop, line, tree
 from training import tracking
+from training.errors import RawLetGo
+from training.extract import extract
 
 SHOP = load_shop("complete_journey")
 NOW = SHOP.day_start(date(2018, 1, 1))
@@ -115,12 +118,43 @@ def test_days_past_their_lifetime_go_and_the_replay_window_stays(settings: Setti
     assert names(items, "raw", goes=True) == [f"ds={old}"]
     assert names(items, "raw", goes=False) == [f"ds={in_window}"]
     assert retention.apply(settings, NOW) == {"raw": 1, "quarantine": 1}
-    assert {key for key, folder in folders.items() if folder.exists()} == {
+    assert {key for key, folder in folders.items() if (folder / "part.parquet").exists()} == {
         ("raw", in_window),
         ("quarantine", in_window),
     }
+    assert partitions.let_go(lake, "raw", "products") == [old], "its manifest is left to say so"
     assert kept.exists(), "clean has no lifetime"
     assert retention.apply(settings, NOW) == {}
+
+
+def test_raw_days_let_go_are_not_looked_over_again(settings: Settings, lake: Lake, tmp_path: Path) -> None:
+    """Of two raw days one is let go: the source's rows of it would all come back as corrections, so looking over it is
+    refused, again or with an overlap that reaches into it; the day that is there can be looked over, and a backfill
+    takes both as made.
+    """
+    shop = hand_shop(tmp_path / "source", [line(1), line(2, at=NOON + timedelta(days=1))])
+    both, second = days(MONDAY, 2, shop), days(MONDAY + timedelta(days=1), 1, shop)
+    extract(lake, shop, "transactions", **both)
+    at = MONDAY + timedelta(days=61, hours=1)
+    assert retention.apply(settings, at) == {"raw": 1}
+    left = tree(lake)
+    refusal = (
+        "needs its raw days 2017-03-06 to 2017-03-07 .* 1 of them, 2017-03-06 .*MERCATO_KEEP_RAW_DAYS; begin later"
+    )
+    for window in ({**both, "observed_at": at}, both):
+        with pytest.raises(RawLetGo, match=refusal):
+            extract(lake, shop, "transactions", **window)
+    late = shop.tables["transactions"].known_at.model_copy(update={"overlap": timedelta(hours=1)})
+    overlapping = shop.tables["transactions"].model_copy(update={"known_at": late})
+    with pytest.raises(RawLetGo, match="overlap: 1:00:00"):
+        extract(lake, shop.model_copy(update={"tables": {"transactions": overlapping}}), "transactions", **second)
+    assert extract(lake, shop, "transactions", **second, observed_at=at).new_rows == 0
+    assert tree(lake) == left
+    plan = backfill.plan(settings, ["transactions"], *both.values())
+    assert [(each.step, each.present, each.no_input) for each in plan.pieces] == [
+        ("extract", ["2017-03-06", "2017-03-07"], []), ("clean", [], ["2017-03-06"]),
+    ]  # fmt: skip
+    assert retention.apply(settings, at) == {}
 
 
 def test_the_live_release_the_one_before_and_replayable_ones_stay(
@@ -183,7 +217,7 @@ def test_a_kill_while_deleting_leaves_no_partition_without_data(
     settings: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The manifest goes first: a partition is whole or unread, and the next run takes what is left."""
-    folder = put_day(lake, "raw", "products", date(2017, 1, 1))
+    folder = put_day(lake, "quarantine", "products", date(2017, 1, 1))
     removed: list[str] = []
     real_rm = lake.fs.rm_file
 
@@ -198,9 +232,9 @@ def test_a_kill_while_deleting_leaves_no_partition_without_data(
         with pytest.raises(KeyboardInterrupt):
             retention.apply(settings, NOW)
     assert removed == ["manifest.json"]
-    assert partitions.manifests(lake, "raw", "products") == []
+    assert partitions.manifests(lake, "quarantine", "products") == []
     assert folder.exists()
-    assert retention.apply(settings, NOW) == {"raw": 1}
+    assert retention.apply(settings, NOW) == {"quarantine": 1}
     assert not folder.exists()
 
 

@@ -1,6 +1,7 @@
 """A JSON API that misbehaves: read whole in the end, or refused with a clear reason; never half, never for ever."""
 
 import json
+import random
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_contracts.errors import CorruptFile, SchemaMismatch, SourceMissing
-from data_contracts.lake import connect
+from data_contracts.lake import connect, verify
 from mercato.errors import MercatoError
-from tests.lake_maker import MONDAY, days
+from tests.forks import PUT_IN_PLACE, killed
+from tests.lake_maker import MONDAY, days, finished, make_lake, tree
 from tests.training.sources import COLUMNS, raw, run, shop_of
 from training.adapters.asking import Asking
 from training.adapters.web import HttpRecords
@@ -111,6 +113,31 @@ def test_pages_by_number_end_with_an_empty_one(api: Api, tmp_path: Path) -> None
     api.answers = [page(1), page(2), page()]
     assert read(api, tmp_path, pages={"number": "p"}) == ["b1", "b2"]
     assert [each.get("p") for each in api.asked] == [None, "2", "3"]
+
+
+def test_a_killed_extraction_resumes(api: Api, tmp_path: Path) -> None:
+    """Kill -9 after any page, then after any file came into place: no partition is half, and the next run makes it
+    the same bytes as one that nobody killed.
+    """
+    shop = shop_of(source(api, pages={"number": "p"}))
+    pages, files = 4, 2
+
+    def ask(folder: str) -> None:
+        run(tmp_path / folder, shop)
+
+    def answers() -> list[Answer | Callable[[], Answer]]:
+        return [page(1, 2), page(3, 4), page(5), page()]
+
+    api.answers = answers()
+    ask("clean")
+    lake = make_lake(tmp_path / "killed")
+    for after in (random.randint(1, pages), random.randint(pages + 1, pages + files)):
+        api.answers = answers()
+        assert killed(lambda: ask("killed"), after, (HttpRecords, "_records"), PUT_IN_PLACE) == -9, after
+        verify(lake, "transactions", layer="raw")
+    api.answers = answers()
+    ask("killed")
+    assert finished(lake) == tree(make_lake(tmp_path / "clean"))
 
 
 def test_pages_by_link_stay_on_their_server(api: Api, tmp_path: Path) -> None:

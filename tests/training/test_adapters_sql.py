@@ -1,5 +1,6 @@
 """A database as a source: bounded by the watermark, streamed, and nothing lost or doubled at a boundary."""
 
+import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from data_contracts.errors import SchemaMismatch, SourceMissing
-from data_contracts.lake import connect
+from data_contracts.lake import connect, verify
 from data_contracts.partitions import manifests
 from data_contracts.shop import Shop
-from tests.lake_maker import MONDAY, make_lake, tree
+from tests.forks import PUT_IN_PLACE, killed
+from tests.lake_maker import MONDAY, finished, make_lake, tree
 from tests.postgres import postgres
 from tests.training.sources import BILLS, cleaned, cleaned_from_parquet, raw, run, shop_of
 from training.adapters import open_source, sql
@@ -88,6 +90,24 @@ def test_a_row_that_becomes_visible_late_is_taken_once(tmp_path: Path, bills: sa
     run(tmp_path, shop(), TUESDAY)
     assert run(tmp_path, shop()).new_rows == 0
     assert tree(make_lake(tmp_path)) == before
+
+
+def test_a_killed_extraction_resumes(tmp_path: Path, bills: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill -9 after any chunk, then after any file came into place: no partition is half, and the next run makes it
+    the same bytes as one that nobody killed.
+    """
+    with bills.begin() as made:
+        for number in range(24):
+            add(made, number, MONDAY + timedelta(hours=3 * number, minutes=1))
+    monkeypatch.setattr(sql, "CHUNK_ROWS", 5)
+    chunks, files = 5, 2 * 3
+    run(tmp_path / "clean", shop(), n=3)
+    lake = make_lake(tmp_path / "killed")
+    for after in (random.randint(1, chunks), random.randint(chunks + 1, chunks + files)):
+        assert killed(lambda: run(tmp_path / "killed", shop(), n=3), after, (sql, "_table"), PUT_IN_PLACE) == -9, after
+        verify(lake, "transactions", layer="raw")
+    run(tmp_path / "killed", shop(), n=3)
+    assert finished(lake) == tree(make_lake(tmp_path / "clean"))
 
 
 def test_days_in_any_order_and_a_quiet_day_lose_and_double_nothing(tmp_path: Path, bills: sa.Engine) -> None:
