@@ -7,7 +7,7 @@ Runbook: docs/runbooks/extract_sources.md
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import dag, task
+from airflow.sdk import Param, dag, task
 
 from dags import assets
 from dags.policies import DEFAULT_ARGS, WINDOW_PARAMS, deadline
@@ -20,7 +20,10 @@ def extract(table: str, **context: Any) -> dict[str, Any]:
     from training.jobs import extract_table
 
     span = window(context)
-    return publish(context, extract_table(settings(), table, span.since, span.until))
+    return publish(
+        context,
+        extract_table(settings(), table, span.since, span.until, look_again=context["params"]["look_again"]),
+    )
 
 
 @dag(
@@ -30,7 +33,14 @@ def extract(table: str, **context: Any) -> dict[str, Any]:
     max_active_tasks=2,
     default_args=DEFAULT_ARGS,
     deadline=deadline(timedelta(hours=3)),
-    params=WINDOW_PARAMS,
+    params={
+        **WINDOW_PARAMS,
+        "look_again": Param(
+            False,
+            type="boolean",
+            description="Look over a window that was extracted before: rows that raw lacks are known from now on.",
+        ),
+    },
     tags=["data"],
     doc_md=__doc__,
 )

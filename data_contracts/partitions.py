@@ -2,7 +2,7 @@
 
 import errno
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -178,6 +178,20 @@ def let_go(lake: Lake, layer: str, table: str) -> list[date]:
     """Days whose data went at the end of their lifetime, ascending: their manifests are left to say so."""
     gone = {*lake.days(layer, table, "manifest.json")} - {*lake.days(layer, table)}
     return sorted(date.fromisoformat(ds) for ds in gone)
+
+
+def quiet_days(lake: Lake, table: str) -> set[date]:
+    """Days of raw that were extracted and had no rows, so that they have no partition."""
+    path = lake.path("raw", table, "quiet_days.json")
+    return {date.fromisoformat(day) for day in lake.read_json(path)} if lake.exists(path) else set()
+
+
+def note_quiet(lake: Lake, table: str, days: Iterable[date]) -> None:
+    """Add to what `quiet_days` tells."""
+    before = quiet_days(lake, table)
+    after = before | set(days)
+    if after != before:
+        lake.write_json(lake.path("raw", table, "quiet_days.json"), sorted(day.isoformat() for day in after))
 
 
 def part_path(lake: Lake, found: Manifest, *, verify: bool = False) -> str:

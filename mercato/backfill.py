@@ -221,7 +221,7 @@ def _piece(  # noqa: PLR0913
     empty: list[str] = []
     no_input: list[str] = []
     changed: dict[str, str] = {}
-    silent = set() if redo or step == SNAPSHOT else _extracted_days(settings, table, days)
+    silent = set() if redo or step == SNAPSHOT else partitions.quiet_days(lake, table)
     for day in days:
         if step == EXTRACT:
             state = _raw(lake, table, day)
@@ -301,14 +301,6 @@ def _whole(lake: Lake, found: Manifest) -> str:
     except CorruptFile:
         return "its file was cut short"
     return ""
-
-
-def _extracted_days(settings: Settings, table: str, days: list[date]) -> set[date]:
-    """Days inside a finished extraction: when they have no partition, they had no rows."""
-    shop = load_shop(settings.shop)
-    done = steps.finished(settings, EXTRACT, table)
-    bounds = {day: shop.day_bounds(day) for day in days}
-    return {day for day in days if any(s.since <= bounds[day][0] and bounds[day][1] <= s.until for s in done)}
 
 
 def _estimate(settings: Settings, step: str, table: str, days: int) -> float | None:

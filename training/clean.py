@@ -2,8 +2,9 @@
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,7 @@ from mercato.paths import Lake
 from training.days import by_known_at, chunks, each_day, in_order, split_by_day
 from training.judging import Past, Tally, alarms, judge
 from training.mapping import SOURCE, Customers, mapped
+from training.sums import added_up, running_totals
 
 CONFLICT = "key_conflict"
 """Rule broken by rows that share key and `known_at` but not content: nobody can say which one is right."""
@@ -70,6 +72,8 @@ class _Job:
     lake: Lake
     shop: Shop
     contract: Contract
+    raw: dict[date, str]
+    """The partitions to check; of a table whose lines add up, those of all days before too."""
     con: Any
     customers: Customers
     references: dict[str, pa.Array]
@@ -113,15 +117,17 @@ def clean(  # noqa: PLR0913 - the window has two ends
     days = shop.whole_days(since, until)
     raw = manifests(lake, "raw", table, days[0], days[-1])
     contract = load_contract(table)
-    paths = {each.ds: part_path(lake, each, verify=True) for each in raw}
+    before = manifests(lake, "raw", table, None, days[0] - timedelta(days=1)) if shop.table(table).sums else []
+    paths = {each.ds: part_path(lake, each) for each in before}
+    paths |= {each.ds: part_path(lake, each, verify=True) for each in raw}
     con = connect(threads=os.cpu_count() or 1)
     customers = Customers.of(con, shop, table, identity, list(paths.values()))
-    job = _Job(lake, shop, contract, con, customers, references(lake, con, contract), Tally())
+    job = _Job(lake, shop, contract, paths, con, customers, references(lake, con, contract), Tally())
     by_day = {each.ds: each for each in raw}
     past = Past.of(lake, shop, table, since, until) if scheduled else None
     with writing(lake) as out:
         for chunk in chunks({each.ds: each.rows for each in raw}):
-            good, bad = _checked(job, {day: paths[day] for day in chunk})
+            good, bad = _checked(job, chunk)
             _put(job, out, "clean", good, [by_day[day] for day in chunk])
             _put(job, out, "quarantine", bad, [by_day[day] for day in chunk])
         found = judge(contract, job.tally, len(days), past)
@@ -146,27 +152,34 @@ def clean(  # noqa: PLR0913 - the window has two ends
     )
 
 
-def _checked(job: _Job, paths: dict[date, str]) -> tuple[pa.Table, pa.Table]:
-    """(clean rows, rows for quarantine) of some raw partitions, both in the total order."""
-    raw = job.con.read_parquet(list(paths.values()), hive_partitioning=False)
+def _marked(job: _Job, days: Iterable[date]) -> Any:
+    """The raw rows of some days in contract columns, with the names of the rules that each breaks."""
+    raw = job.con.read_parquet([job.raw[day] for day in days], hive_partitioning=False)
     rows, source_rules = mapped(raw, job.shop, job.contract, job.customers)
-    marked = mark_rows(rows, job.contract, source_rules)
+    return mark_rows(rows, job.contract, source_rules)
+
+
+def _checked(job: _Job, days: list[date]) -> tuple[pa.Table, pa.Table]:
+    """(clean rows, rows for quarantine) of some days, both in the total order."""
+    marked = _marked(job, days)
     source = (marked[BROKEN] != "").ifelse(marked[SOURCE].cast("json").cast("string"), None)
     sources = marked.select(*job.names, source_row=marked[SOURCE].cast("json").cast("string"))
     marked = marked.mutate(source_row=source).drop(SOURCE)
     order = partial(in_order, columns=[*job.order, BROKEN, "source_row"])
     frame = by_known_at(marked.to_pyarrow())
-    frame = pa.concat_tables(each_day(lambda _day, rows: order(rows), list(split_by_day(job.shop, frame, list(paths)))))
+    frame = pa.concat_tables(each_day(lambda _day, rows: order(rows), list(split_by_day(job.shop, frame, days))))
     frame = frame.combine_chunks()
     good = frame.filter(pc.equal(frame[BROKEN], "")).select([*job.names, WARNED])
     bad = frame.filter(pc.not_equal(frame[BROKEN], "")).select([*job.names, BROKEN, "source_row"])
     sums = job.shop.table(job.contract.name).sums
     if sums:
-        lines, good = good.num_rows, _added_up(good, sums, job.order)
+        lines, good = good.num_rows, added_up(good, sums, job.order)
         job.tally.added_up += lines - good.num_rows
     repeated, conflicting = _same_keys(good, list(job.contract.key))
     bad = pa.concat_tables([bad, _conflicts(good.filter(pa.array(conflicting)), sources)])
     good = good.filter(pa.array(~repeated & ~conflicting))
+    if sums and good.num_rows:
+        good = running_totals(job.con, good, _before(job, days[0], good), job.contract.key, sums)
     job.tally.raw += frame.num_rows
     job.tally.duplicates += int(repeated.sum())
     expected = [rule.name for rule in job.shop.table(job.contract.name).reject]
@@ -198,13 +211,14 @@ def _same_keys(rows: pa.Table, key: list[str]) -> tuple[NDArray[np.bool_], NDArr
     return repeated, differs
 
 
-def _added_up(rows: pa.Table, sums: tuple[str, ...], order: list[str]) -> pa.Table:
-    """The rows with those that differ at most in `sums` made one, in the same total order."""
-    others = [name for name in rows.column_names if name not in (*sums, WARNED)]
-    wanted = [*((name, "sum") for name in sums), (WARNED, "max")]
-    found = rows.group_by(others, use_threads=False).aggregate(wanted)
-    found = found.rename_columns([*others, *sums, WARNED]).select(rows.column_names)
-    return found.sort_by([(name, "ascending") for name in order]).combine_chunks()
+def _before(job: _Job, first: date, good: pa.Table) -> pa.Table:
+    """The lines that hold of the days before `first`, of the keys in `good`."""
+    days = [day for day in job.raw if day < first]
+    if not days:
+        return good.slice(0, 0)
+    marked, key = _marked(job, days), list(job.contract.key)
+    found: pa.Table = marked.filter(marked[BROKEN] == "").semi_join(ibis.memtable(good.select(key)), key).to_pyarrow()
+    return found
 
 
 def _conflicts(rows: pa.Table, sources: Any) -> pa.Table:

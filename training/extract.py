@@ -22,8 +22,10 @@ from data_contracts.partitions import (
     let_go,
     manifest,
     manifests,
+    note_quiet,
     one_at_a_time,
     part_path,
+    quiet_days,
     writing,
 )
 from data_contracts.shop import Shop, Table
@@ -87,6 +89,11 @@ class _Job:
         """The one total order of a raw partition."""
         return list(dict.fromkeys(["known_at", "event_time", *self.columns]))
 
+    def example(self, rows: pa.Table) -> dict[str, Any]:
+        """The first row's source values, without customers' ids."""
+        open_columns = [name for name in self.columns if name not in self.shop.identity_columns]
+        return dict(rows.select(open_columns).slice(0, 1).to_pylist()[0])
+
     def raw(self, first: date, last: date | None = None) -> Any | None:
         """All raw rows from the partition `first` on (to `last`), or None."""
         there = manifests(self.lake, "raw", self.table, first, last)
@@ -135,6 +142,9 @@ def extract(  # noqa: PLR0913 - the window has two ends
             found, written, new = _add_corrections(job, rows, out, days[0], observed_at)
         else:
             found, written, new = _write_history(job, rows, out, days)
+    if observed_at is None:
+        there = {each.ds for each in manifests(lake, "raw", table, days[0], days[-1]) if each.history}
+        note_quiet(lake, table, [day for day in days if day not in there])
     return TableReport(table, since, until, found, written, new, job.digest)
 
 
@@ -178,7 +188,8 @@ def _staged(job: _Job, source: Adapter, since: datetime, until: datetime) -> Any
     rows = source.relation(job.con, job.shop.window()[0] if spec.changes else overlap, until).select(*job.columns)
     if spec.event_time.lookup:
         other = open_source(job.shop.table(spec.event_time.lookup), job.folder)
-        told = other.relation(job.con, *job.shop.window())
+        begin, end = job.shop.window()
+        told = other.relation(job.con, begin, max(end, until))
         told = told.select(spec.event_time.by, spec.event_time.timestamp).distinct()
         rows = rows.left_join(told, spec.event_time.by).select(*job.columns, spec.event_time.timestamp)
     rows = _known(job, _dated(job, rows))
@@ -188,7 +199,7 @@ def _staged(job: _Job, source: Adapter, since: datetime, until: datetime) -> Any
     undated = rows.filter(_.known_at.isnull())
     count = int(undated.count().to_pyarrow().as_py())
     if count:
-        example = undated.select(*job.columns).limit(1).to_pyarrow().to_pylist()[0]
+        example = job.example(undated.select(*job.columns).limit(1).to_pyarrow())
         raise SchemaMismatch(
             f"{count:,} rows of {job.shop.name}.{job.table} have no event time or none at which they were known, "
             f"e.g. {example}; correct the source or the rules `event_time` and `known_at` in shops/{job.shop.name}.yaml"
@@ -257,12 +268,12 @@ def _write_history(job: _Job, rows: Any, out: Partitions, days: list[date]) -> t
     other_rule = any(
         each.inputs.get("known_at") != _rule(job.spec) for each in manifests(job.lake, "raw", job.table) if each.history
     )
-    new = 0
+    new, quiet = 0, quiet_days(job.lake, job.table)
     for chunk in chunks(counts):
         since, until = job.shop.day_start(chunk[0]), job.shop.day_bounds(chunk[-1])[1]
         frame = by_known_at(rows.filter(_.known_at >= since, _.known_at < until).to_pyarrow())
         for day, part, data in each_day(partial(_encoded, job), list(split_by_day(job.shop, frame, chunk))):
-            new += _write_day(job, out, day, part, data, look_everywhere=other_rule)
+            new += _write_day(job, out, day, part, data, quiet=day in quiet, look_everywhere=other_rule)
     return sum(counts.values()), len(counts), new
 
 
@@ -272,30 +283,33 @@ def _encoded(job: _Job, day: date, rows: pa.Table) -> tuple[date, pa.Table, byte
 
 
 def _write_day(  # noqa: PLR0913 - a day's rows and their bytes
-    job: _Job, out: Partitions, day: date, part: pa.Table, data: bytes, *, look_everywhere: bool
+    job: _Job, out: Partitions, day: date, part: pa.Table, data: bytes, *, quiet: bool, look_everywhere: bool
 ) -> int:
     """Rows of one day that raw did not have; the partition is written unless it holds them already."""
     fresh = _manifest(job, day, part, data)
     there = manifest(job.lake, "raw", job.table, day.isoformat())
-    if there is None and not look_everywhere:
+    if there is None and not quiet and not look_everywhere:
         out.put(data, fresh)
         return int(part.num_rows)
     if there is not None and there.sha256 == fresh.sha256 and there.history:
         out.put(data, there)
         return 0
-    return _reconcile(job, out, day, part, there)
+    return _reconcile(job, out, day, part, there, extracted=quiet or (there is not None and there.history))
 
 
-def _reconcile(job: _Job, out: Partitions, day: date, part: pa.Table, there: Manifest | None) -> int:
+def _reconcile(  # noqa: PLR0913 - a day's rows, those that are there, and whether these are all
+    job: _Job, out: Partitions, day: date, part: pa.Table, there: Manifest | None, *, extracted: bool
+) -> int:
     """Rows of `part` that no raw partition holds, added to a day that was not extracted whole before."""
     unseen = _unseen(job, ibis.memtable(part), job.shop.history.since)
     missing = in_order(unseen.to_pyarrow(), job.order)
     # Our own log only grows and tells the time itself: a day first looked at before it was over is completed.
-    if missing.num_rows and there is not None and there.history and not isinstance(job.spec.source, EventLog):
+    if missing.num_rows and extracted and not isinstance(job.spec.source, EventLog):
         raise SourceChanged(
             f"{job.shop.name}.{job.table} has {missing.num_rows:,} rows on {day} that were not there when the day was "
-            f"extracted, e.g. {missing.slice(0, 1).to_pylist()[0]}; extract with observed_at to take them in as late "
-            f"corrections, or delete {job.lake.table('raw', job.table)} to load the history anew"
+            f"extracted, e.g. {job.example(missing)}; run it with --look-again (look_again: true in the DAG's "
+            "params) to take them in as known from now on, or state how late rows may come as known_at.overlap in "
+            f"shops/{job.shop.name}.yaml"
         )
     if missing.num_rows or there is not None:
         _merge(job, out, day, missing, history=True)

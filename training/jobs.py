@@ -39,13 +39,20 @@ ARTEFACTS: Mapping[str, str] = {
 """Every artefact of a release -> the DAG that makes it."""
 
 
-def extract_table(settings: Settings, table: str, since: datetime, until: datetime) -> dict[str, Any]:
-    """Counts of one table's extraction into raw/, over what became known in [since, until)."""
+def extract_table(
+    settings: Settings, table: str, since: datetime, until: datetime, *, look_again: bool = False
+) -> dict[str, Any]:
+    """Counts of one table's extraction into raw/, over what became known in [since, until).
+
+    `look_again`: rows that raw lacks in a window extracted before arrive now, known from now on.
+    """
+    from mercato.clock import clock
     from training.extract import extract
 
     shop = load_shop(settings.shop).logging_to(events=settings.events(), impressions=impressions_url(settings))
     with timed(settings, "extract", table, since, until, code_revision=code_revision()):
-        return _plain(extract(paths.lake(settings), shop, table, since=since, until=until))
+        now = clock(settings)() if look_again else None
+        return _plain(extract(paths.lake(settings), shop, table, since=since, until=until, observed_at=now))
 
 
 def clean_table(

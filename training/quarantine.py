@@ -140,7 +140,10 @@ def _days(
     first, last = shop.business_day(since), shop.business_day(until - _TICK)
     for each in manifests(lake, "quarantine", table, first, last):
         rows = pq.read_table(part_path(lake, each), partitioning=None).to_pylist()
+        equal: Counter[str] = Counter()
         for row in rows:
             said = "\x1f".join([each.ds.isoformat(), str(row.get("customer_key")), row["source_row"]])
+            equal[said] += 1
+            said += f"\x1f{equal[said]}" if equal[said] > 1 else ""
             row[ROW] = hashlib.sha256(said.encode()).hexdigest()[:16]
         yield each.ds, rows

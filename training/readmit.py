@@ -92,7 +92,8 @@ class _Job:
         file = self.folder / f"rows{len(more)}.parquet"
         pq.write_table(rows, file)
         spec = self.shop.table(self.table)
-        columns = {**spec.columns, **dict.fromkeys(more, "integer")}
+        text = [each.name for each in rows.schema if pa.types.is_string(each.type)]  # raw keeps text as it was spelled
+        columns = {**spec.columns, **dict.fromkeys(text, "string"), **dict.fromkeys(more, "integer")}
         source = Files(kind="files", path=str(file))
         known_at = spec.known_at.model_copy(update={"overlap": timedelta(0)})
         changes = {"source": source, "columns": columns, "changes": None, "known_at": known_at}
@@ -121,7 +122,7 @@ def readmit(  # noqa: PLR0913 - a lake, a shop, a table, people, a file and an i
         new = _into_raw(job, rows.filter(_among(rows[_AT], good)), first) if good else 0
     job.out.update({at: job.out[one] for at, one in repeats.items() if one in job.out})
     clean_rows = 0
-    if new:
+    if good:  # also when raw had them all: a run that was killed before it cleaned is completed
         day = shop.day_start(shop.business_day(at))
         clean_rows = clean(lake, shop, table, identity, since=day, until=job.until).clean_rows
     reasons = Counter(name for names in job.out.values() for name in names.split(","))
@@ -179,11 +180,15 @@ def _with_customers(job: _Job, given: pa.Table) -> pa.Table:
 
 
 def _distinct(job: _Job, rows: pa.Table) -> tuple[pa.Table, dict[int, int]]:
-    """(rows that are not out, each once; position of each repeat -> position of the row that it repeats)."""
+    """(rows that are not out, each once; position of each repeat -> position of the row that it repeats).
+
+    Where lines add up, equal ones that come from different quarantined rows are different lines.
+    """
     rows = rows.filter(pa.array([at not in job.out for at in rows[_AT].to_pylist()], pa.bool_()))
     firsts: dict[tuple[Any, ...], int] = {}
     repeats: dict[int, int] = {}
-    contents = zip(*(rows[name].to_pylist() for name in job.schema.names), strict=True)
+    names = [*job.schema.names, *([ROW] if job.shop.table(job.table).sums else [])]
+    contents = zip(*(rows[name].to_pylist() for name in names), strict=True)
     for at, values in zip(rows[_AT].to_pylist(), contents, strict=True):
         if (first := firsts.setdefault(values, at)) != at:
             repeats[at] = first

@@ -77,6 +77,9 @@ def source_extract(
     since: Annotated[str, typer.Option(help="First instant, ISO 8601.")],
     until: Annotated[str, typer.Option(help="Instant after the last, ISO 8601.")],
     name: Annotated[str, typer.Argument(help="A table of the shop; all when left out.")] = "",
+    look_again: Annotated[
+        bool, typer.Option("--look-again", help="Take in rows that came after their days were extracted, as known now.")
+    ] = False,
     table: Table = False,
 ) -> None:
     """Extract what became known in [since, until) into raw/.
@@ -88,4 +91,5 @@ def source_extract(
 
     settings = Settings()
     names = [name] if name else list(load_shop(settings.shop).tables)
-    show([jobs.extract_table(settings, each, instant(since), instant(until)) for each in names], table=table)
+    span = instant(since), instant(until)
+    show([jobs.extract_table(settings, each, *span, look_again=look_again) for each in names], table=table)

@@ -56,7 +56,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         )
     for each in found.get("join", []):
         out.append(
-            f"join of {join.ROWS:,} rows with {each['snapshots']} snapshots, {each['what']:<8} {each['seconds']:6.1f} s  "
+            f"join of {join.ROWS:,} rows, {each['snapshots']} snapshots, {each['what']:<8} {each['seconds']:6.1f} s  "
             f"{each['per_second']:9,.0f} rows/s"
         )
     for origin in found.get("quality", {}).get("origins", []):

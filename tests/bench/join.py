@@ -50,5 +50,5 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
         found.append({"what": what, "seconds": seconds, "per_second": ROWS / seconds, "snapshots": len(there)})
     feature = next(iter(service_columns(SERVICE)[view]))
     same = answers["mercato"][feature].isna() == answers["pandas"][feature].isna()
-    assert same.mean() > 0.99, f"the joins differ on {(~same).sum()} rows"  # noqa: S101
+    assert same.mean() > 0.99, f"the joins differ on {(~same).sum()} rows"
     return found

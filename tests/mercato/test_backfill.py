@@ -139,7 +139,8 @@ def test_killed_anywhere_and_run_again_is_a_clean_run(shop: Shop, settings: Sett
     )  # fmt: skip
     assert done.stdout.split() == ["-9", "-9", "0"], done.stderr[-2000:]
     assert data(other) == data(settings)
-    assert len(data(settings)) == 2 * 2 * (1 + DAYS - 1), "part and manifest, raw and clean, of 1 and 11 days"
+    files = 2 * 2 * (1 + DAYS - 1) + 1
+    assert len(data(settings)) == files, "part and manifest, raw and clean, of 1 and 11 days; the name of the quiet day"
 
 
 def test_the_plan_says_what_is_there_and_run_makes_the_rest(shop: Shop, settings: Settings) -> None:

@@ -171,3 +171,16 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert OutOfSpace.__name__ in done.stderr, done.stderr[-500:]
     assert tree(make_lake(folder)) == {}
+
+
+def test_rows_of_a_quiet_day_that_come_later_are_not_slipped_in(tmp_path: Path) -> None:
+    """Tuesday was extracted without rows; what comes for it afterwards is refused, and known from now on when asked."""
+    lake, tuesday = make_lake(tmp_path / "lake"), MONDAY + timedelta(days=1)
+    shop = hand_shop(tmp_path / "a", [line()])
+    extract(lake, shop, "transactions", **days(MONDAY, 2, shop))
+    late = hand_shop(tmp_path / "b", [line(), line(2, at=NOON + timedelta(days=1))])
+    with pytest.raises(SourceChanged, match="look-again"):
+        extract(lake, late, "transactions", **days(tuesday, 1, shop))
+    at = MONDAY + timedelta(days=4)
+    assert extract(lake, late, "transactions", **days(tuesday, 1, shop), observed_at=at).new_rows == 1
+    assert lake.days("raw", "transactions") == ["2017-03-06", "2017-03-10"]

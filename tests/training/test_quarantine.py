@@ -5,6 +5,7 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
@@ -138,6 +139,22 @@ def test_a_repair_is_known_when_it_was_made(place: Place, tmp_path: Path) -> Non
     assert back["customer_key"] == people.find(shop.name, "8") == row["_customer_key"]
     assert back["event_time"] == datetime(2017, 3, 6, 17, tzinfo=UTC)
     assert back["known_at"] == AT
+
+
+def test_a_readmission_killed_before_it_cleaned_is_completed(place: Place, tmp_path: Path) -> None:
+    """The row lies in raw and nowhere else; the same file again brings it into clean."""
+    lake, shop, people = place
+    [row] = [row for row in exported(lake, shop, tmp_path / "rows.jsonl") if row["basket_id"] == 2]
+    (tmp_path / "one.jsonl").write_text(json.dumps({**row, "quantity": 2}))
+    with (
+        patch("training.readmit.clean", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        readmit(lake, shop, "transactions", people, tmp_path / "one.jsonl", at=AT)
+    assert "2" not in known(lake, AT + timedelta(days=1))
+    found = readmit(lake, shop, "transactions", people, tmp_path / "one.jsonl", at=AT + timedelta(hours=1))
+    assert (found.already_there, found.clean_rows) == (1, 1)
+    assert known(lake, AT + timedelta(days=1))["2"] == 2
 
 
 def test_cleaning_again_keeps_what_was_put_back(place: Place, tmp_path: Path) -> None:
