@@ -12,7 +12,7 @@ import pytest
 from data_contracts.errors import CorruptFile, NoWindow, SchemaMismatch, SourceMissing
 from data_contracts.partitions import OutOfSpace, manifests
 from data_contracts.sources import PackageParquet
-from tests.lake_maker import MONDAY, days, hand_shop, line, make_lake, sample_shop, tree
+from tests.lake_maker import MONDAY, NOON, days, hand_shop, line, make_lake, sample_shop, tree
 from training.errors import SourceChanged
 from training.extract import extract
 
