@@ -13,6 +13,11 @@ def clean(table: str) -> Asset:
     return Asset(name=f"clean_{table}", uri=f"mercato://clean/{table}", group="data")
 
 
+def dataset(name: str) -> Asset:
+    """`datasets/<name>` of the shop."""
+    return Asset(name=name, uri=f"mercato://datasets/{name}", group="datasets")
+
+
 FEATURE_SNAPSHOTS = Asset(name="feature_snapshots", uri="mercato://features/snapshots", group="features")
 POPULARITY = Asset(name="popularity", uri="mercato://features/popularity", group="features")
 ONLINE_FEATURES = Asset(name="online_features", uri="mercato://features/online", group="features")

@@ -81,6 +81,21 @@ def materialize_features(settings: Settings, at: datetime) -> dict[str, Any]:
     return {each.view: each.rows for each in store.materialize(settings, at, at)}
 
 
+def build_dataset(settings: Settings, name: str, until: datetime) -> dict[str, Any]:
+    """The version of a training dataset as of `until`, from the shop's first day on, and where its report lies."""
+    from training.datasets.builder import Inputs
+    from training.datasets.kinds import builder
+    from training.datasets.versions import build, folder
+
+    shop, lake = load_shop(settings.shop), paths.lake(settings)
+    with timed(settings, "build", name, shop.window()[0], until, code_revision=code_revision()):
+        made = build(builder(name), Inputs(lake, shop, shop.window()[0], until))
+    said = made.model_dump(
+        mode="json", include={"name", "version", "contract", "rows", "set_aside", "alarms", "sha256"}
+    )
+    return {**said, "report": f"{folder(lake, made.name, made.version)}/report.html"}
+
+
 def fit_retrieval(settings: Settings, model: str, until: datetime) -> dict[str, Any]:
     """The ref of a retrieval model (als, ease, user_knn, co_purchase) fitted on purchases before `until`."""
     from training.fit import MODELS, fit_model
