@@ -1,11 +1,16 @@
 """Every asset, named once."""
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetWatcher
 
 
 def raw(table: str) -> Asset:
     """`raw/<table>` of the shop."""
     return Asset(name=f"raw_{table}", uri=f"mercato://raw/{table}", group="data")
+
+
+def dropped_files(watchers: list[AssetWatcher]) -> Asset:
+    """The files of the shop's drop folders, and what watches them."""
+    return Asset(name="dropped_files", uri="mercato://sources/dropped", group="data", watchers=watchers)
 
 
 def clean(table: str) -> Asset:

@@ -11,6 +11,7 @@ from typing import Any
 
 from data_contracts.artefact_store import ArtefactRef, ArtefactStore
 from data_contracts.lake import as_of, snapshot_digest
+from data_contracts.partitions import manifests
 from data_contracts.release import Kind, Manifest, Provenance, ReleaseIdentity, Reproducible
 from data_contracts.shop import load_shop
 from feature_repo.views import SERVICES, service_digest
@@ -46,6 +47,28 @@ def extract_table(settings: Settings, table: str, since: datetime, until: dateti
     shop = load_shop(settings.shop).logging_to(events=settings.events(), impressions=impressions_url(settings))
     with timed(settings, "extract", table, since, until, code_revision=code_revision()):
         return _plain(extract(paths.lake(settings), shop, table, since=since, until=until))
+
+
+def extract_arrived(settings: Settings, table: str, at: datetime) -> dict[str, Any]:
+    """Counts of what files brought that were seen whole at `at`: days that are over and new, and late rows.
+
+    Days after the newest extracted one, up to the local midnight before `at`, are extracted by the source's rule
+    (`since` is None when there is none). What raw lacks of the days before arrives now: it is known at `at`.
+    """
+    from training.extract import extract
+
+    shop, lake = load_shop(settings.shop), paths.lake(settings)
+    until = shop.last_midnight(at)
+    days = [each.ds for each in manifests(lake, "raw", table) if each.history]
+    since = min(shop.day_bounds(days[-1])[1], until) if days else shop.window()[0]
+    rows = late = 0
+    if since < until:
+        rows = int(extract_table(settings, table, since, until)["rows"])
+    if days and shop.day_start(days[0]) < since:
+        before = {"since": shop.day_start(days[0]), "until": since}
+        late = extract(lake, shop, table, **before, observed_at=at).new_rows
+    filled = since.isoformat() if since < until else None
+    return {"table": table, "since": filled, "until": until.isoformat(), "rows": rows, "late_rows": late}
 
 
 def clean_table(
