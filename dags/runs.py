@@ -76,8 +76,10 @@ def publish(context: Mapping[str, Any], result: dict[str, Any]) -> dict[str, Any
     return result
 
 
-def start(dag_id: str, conf: dict[str, str], run_id: str = "{{ run_id }}") -> TriggerDagRunOperator:
-    """A task that starts `dag_id` with `conf` (templates) and waits for it."""
+def start(
+    dag_id: str, conf: dict[str, str], run_id: str = "{{ run_id }}", *, wait: bool = True
+) -> TriggerDagRunOperator:
+    """A task that starts `dag_id` with `conf` (templates) and, unless told otherwise, waits for its end."""
     return TriggerDagRunOperator(
         task_id=dag_id,
         trigger_dag_id=dag_id,
@@ -86,7 +88,7 @@ def start(dag_id: str, conf: dict[str, str], run_id: str = "{{ run_id }}") -> Tr
         conf=conf,
         reset_dag_run=True,
         fail_when_dag_is_paused=True,
-        wait_for_completion=True,
+        wait_for_completion=wait,
         poke_interval=1.5,
         retries=0,  # each DAG retries its own tasks
     )
