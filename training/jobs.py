@@ -53,7 +53,7 @@ def extract_arrived(settings: Settings, table: str, at: datetime) -> dict[str, A
     """Counts of what files brought that were seen whole at `at`: days that are over and new, and late rows.
 
     Days after the newest extracted one, up to the local midnight before `at`, are extracted by the source's rule
-    (`since` is None when there is none). What raw lacks of the days before arrives now: it is known at `at`.
+    (`since` is None when they have no rows). What raw lacks of the days before arrives now: it is known at `at`.
     """
     from training.extract import extract
 
@@ -67,7 +67,7 @@ def extract_arrived(settings: Settings, table: str, at: datetime) -> dict[str, A
     if days and shop.day_start(days[0]) < since:
         before = {"since": shop.day_start(days[0]), "until": since}
         late = extract(lake, shop, table, **before, observed_at=at).new_rows
-    filled = since.isoformat() if since < until else None
+    filled = since.isoformat() if rows else None
     return {"table": table, "since": filled, "until": until.isoformat(), "rows": rows, "late_rows": late}
 
 

@@ -135,6 +135,8 @@ def test_the_next_drop_goes_on_after_the_newest_extracted_day(
     said = jobs.extract_arrived(settings, "transactions", AT + 2 * DAY)
     assert (said["since"], said["until"]) == ((MONDAY + DAY).isoformat(), (MONDAY + 4 * DAY).isoformat())
     assert (said["rows"], said["late_rows"]) == (2, 1)
+    again = jobs.extract_arrived(settings, "transactions", AT + 3 * DAY)
+    assert (again["since"], again["rows"], again["late_rows"]) == (None, 0, 0)
 
 
 def test_a_corrupt_file_leaves_what_was_there(
