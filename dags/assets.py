@@ -1,6 +1,6 @@
 """Every asset, named once."""
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetWatcher
 
 
 def raw(table: str) -> Asset:
@@ -8,9 +8,19 @@ def raw(table: str) -> Asset:
     return Asset(name=f"raw_{table}", uri=f"mercato://raw/{table}", group="data")
 
 
+def dropped_files(watchers: list[AssetWatcher]) -> Asset:
+    """The files of the shop's drop folders, and what watches them."""
+    return Asset(name="dropped_files", uri="mercato://sources/dropped", group="data", watchers=watchers)
+
+
 def clean(table: str) -> Asset:
     """`clean/<table>` of the shop."""
     return Asset(name=f"clean_{table}", uri=f"mercato://clean/{table}", group="data")
+
+
+def dataset(name: str) -> Asset:
+    """`datasets/<name>` of the shop."""
+    return Asset(name=name, uri=f"mercato://datasets/{name}", group="datasets")
 
 
 FEATURE_SNAPSHOTS = Asset(name="feature_snapshots", uri="mercato://features/snapshots", group="features")

@@ -7,10 +7,10 @@ Runbook: docs/runbooks/bootstrap.md
 
 from datetime import timedelta
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, chain, dag
 
 from dags.policies import DEFAULT_ARGS, WINDOW_PARAMS, deadline
+from dags.runs import start
 
 LOAD = {"since": "{{ params.since }}", "until": "{{ params.until }}"}
 AS_OF = {"until": "{{ params.at }}"}
@@ -18,22 +18,6 @@ COMPARE = {
     "since": "{{ (macros.datetime.fromisoformat(params.at) - macros.timedelta(weeks=4)).isoformat() }}",
     "until": "{{ params.at }}",
 }
-
-
-def run(dag_id: str, conf: dict[str, str]) -> TriggerDagRunOperator:
-    """A task that starts `dag_id` with `conf` and waits for it."""
-    return TriggerDagRunOperator(
-        task_id=dag_id,
-        trigger_dag_id=dag_id,
-        trigger_run_id="{{ run_id }}",
-        logical_date=None,
-        conf=conf,
-        reset_dag_run=True,
-        fail_when_dag_is_paused=True,
-        wait_for_completion=True,
-        poke_interval=1.5,
-        retries=0,  # each DAG retries its own tasks
-    )
 
 
 @dag(
@@ -51,16 +35,16 @@ def run(dag_id: str, conf: dict[str, str]) -> TriggerDagRunOperator:
 )
 def bootstrap() -> None:
     """History; then text and index, models, and rankers side by side; then the release beside the drift report."""
-    text = run("train_embeddings", AS_OF)
-    index = run("rebuild_index", AS_OF)
-    features = run("materialize_features", AS_OF)
-    models = run("train_als", AS_OF)
-    rankers = run("train_ranker", AS_OF)
-    chain(run("extract_sources", LOAD), run("clean_tables", LOAD), [text, features])
+    text = start("train_embeddings", AS_OF)
+    index = start("rebuild_index", AS_OF)
+    features = start("materialize_features", AS_OF)
+    models = start("train_als", AS_OF)
+    rankers = start("train_ranker", AS_OF)
+    chain(start("extract_sources", LOAD), start("clean_tables", LOAD), [text, features])
     chain([text, features], index)
     chain(features, [models, rankers])
-    chain([index, models, rankers], run("assemble_release", AS_OF))
-    chain(rankers, run("report_drift", COMPARE))
+    chain([index, models, rankers], start("assemble_release", AS_OF))
+    chain(rankers, start("report_drift", COMPARE))
 
 
 bootstrap()

@@ -1,10 +1,9 @@
-"""What all DAGs share: their owner, when a failure is tried again, who hears of a late run, which params they take."""
+"""What all DAGs share: their owner, when a failure is tried again, who hears of trouble, which params they take."""
 
-import logging
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule
+from airflow.sdk import Context, ExceptionRetryPolicy, Param, RetryAction, RetryRule
 from airflow.sdk.definitions.callback import SyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
@@ -27,12 +26,34 @@ RETRY_BY_KIND = ExceptionRetryPolicy(
     default=RetryAction.FAIL,  # anything else is a bug: another try gives the same traceback
 )
 
+
+def task_failed(context: Context) -> None:
+    """Alert that a task failed for good; the error's kind only, because its message may quote rows."""
+    task, error = context["ti"], context.get("exception")
+    _alert(
+        "task.failed",
+        task.dag_id,
+        run_id=task.run_id,
+        task_id=task.task_id,
+        error=type(error).__name__ if isinstance(error, BaseException) else "see the log",
+        log_url=task.log_url,
+    )
+
+
+def _alert(event: str, dag_id: str, **said: str | None) -> None:
+    from mercato.settings import Settings
+    from monitoring.alerts import alert
+
+    alert(Settings(), event, dag_id=dag_id, **said, runbook=f"docs/runbooks/{dag_id}.md")
+
+
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "ml-platform",
     "retries": 2,
     "retry_delay": timedelta(seconds=30),
     "retry_policy": RETRY_BY_KIND,
     "execution_timeout": timedelta(hours=2),
+    "on_failure_callback": task_failed,
 }
 
 UNTIL_PARAM = {
@@ -57,7 +78,7 @@ WINDOW_PARAMS = {
 
 
 def deadline(limit: timedelta) -> DeadlineAlert:
-    """An alert in the log when a run is not done `limit` after it was queued."""
+    """An alert when a run is not done `limit` after it was queued."""
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=limit,
@@ -67,9 +88,6 @@ def deadline(limit: timedelta) -> DeadlineAlert:
 
 
 def deadline_missed(context: dict[str, Any] | None = None, **_: object) -> None:
-    """Log `dag.deadline_missed`; runs in the executor, so that no triggerer is needed."""
+    """Alert that a run is late; runs in the executor, so that no triggerer is needed."""
     run = (context or {}).get("dag_run") or {}
-    dag_id = run.get("dag_id", "?")
-    logging.getLogger("mercato.dags").error(
-        "dag.deadline_missed dag_id=%s run_id=%s runbook=docs/runbooks/%s.md", dag_id, run.get("dag_run_id"), dag_id
-    )
+    _alert("dag.deadline_missed", str(run.get("dag_id", "?")), run_id=run.get("dag_run_id"))

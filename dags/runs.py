@@ -5,6 +5,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import CronDataIntervalTimetable, task
 
 from dags.windows import Run, Window, until_of, window_of
@@ -50,7 +51,8 @@ def run_of(context: Mapping[str, Any]) -> Run:
         params=dict(context["params"]),
         interval=(edges[0], edges[1]) if edges[0] and edges[1] else None,
         partition_key=dag_run.partition_key,
-        events=tuple(event.extra for events in started_by.values() for event in events),
+        # What a watcher says is the payload of its event.
+        events=tuple(each.extra.get("payload") or each.extra for events in started_by.values() for each in events),
     )
 
 
@@ -67,11 +69,29 @@ def until(context: Mapping[str, Any]) -> datetime:
 def publish(context: Mapping[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     """`result`, which also goes on the event of each outlet, with the window it stands for."""
     run = run_of(context)
-    since = run.params.get("since") or (run.interval[0].isoformat() if run.interval else None)
+    since = run.params.get("since") or (run.interval[0].isoformat() if run.interval else result.get("since"))
     said = {"since": since, "until": until_of(run, shop()).isoformat(), "backfill": run.run_type == "backfill"}
     for outlet in context["task"].outlets:
         context["outlet_events"][outlet].extra = {**result, **said}
     return result
+
+
+def start(
+    dag_id: str, conf: dict[str, str], run_id: str = "{{ run_id }}", *, wait: bool = True
+) -> TriggerDagRunOperator:
+    """A task that starts `dag_id` with `conf` (templates) and, unless told otherwise, waits for its end."""
+    return TriggerDagRunOperator(
+        task_id=dag_id,
+        trigger_dag_id=dag_id,
+        trigger_run_id=run_id,
+        logical_date=None,
+        conf=conf,
+        reset_dag_run=True,
+        fail_when_dag_is_paused=True,
+        wait_for_completion=wait,
+        poke_interval=1.5,
+        retries=0,  # each DAG retries its own tasks
+    )
 
 
 def after(*dag_ids: str) -> Any:

@@ -245,6 +245,16 @@ class Shop(Part):
         rules = [rule for table in self.tables.values() for rule in table.mapping.values()]
         return frozenset(rule.identity for rule in rules if rule.identity)
 
+    @property
+    def drops(self) -> dict[str, str]:
+        """Table -> path or glob of the files that start a run when they arrive."""
+        sources = {name: table.source for name, table in self.tables.items()}
+        return {name: source.path for name, source in sources.items() if isinstance(source, Files) and source.drop}
+
+    def last_midnight(self, at: datetime) -> datetime:
+        """Local midnight at the beginning of the business day of `at`, UTC: up to it, days are over."""
+        return self.day_start(self.business_day(at))
+
     def business_day(self, instant: datetime) -> date:
         """The local date of `instant`."""
         if instant.tzinfo is None:

@@ -67,6 +67,8 @@ class Files(Part):
     member: str = "*"
     """Which members of a .zip are read (a glob over their names)."""
     csv: Csv = Csv()
+    drop: bool = False
+    """New and changed files start `receive_files`."""
 
 
 class Sql(Part):

@@ -66,7 +66,9 @@ def _run(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str,
     shop = load_shop(settings.shop)
     steps = plan(settings, shop)
     made = current(settings, steps.digest)
-    airflow = Airflow(guardian, environment(settings.root, ports["airflow"], env), settings.root / "logs")
+    drops = bool(shop.drops)
+    airflow_env = environment(settings.root, ports["airflow"], env, drops=drops)
+    airflow = Airflow(guardian, airflow_env, settings.root / "logs", drops)
     if made:
         view.say(f"release {made.release_id} is current: code, data and settings are unchanged")
         _serve(settings, guardian, view, env, steps)

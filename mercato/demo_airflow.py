@@ -23,7 +23,7 @@ PARTS = {
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
 }
-"""No triggerer: nothing is deferred, and deadlines are heard of through the executor."""
+"""No triggerer: nothing is deferred, and deadlines are heard of through the executor. Drop folders need one."""
 _LOG_LINES = 25
 _MAX_TASKS = 1000
 _PATIENCE_SECONDS = 60.0
@@ -54,8 +54,11 @@ class TaskRun:
         return self.dag_id != "bootstrap" and not self.task_id.startswith("wait_for_")
 
 
-def environment(home: Path, port: int, base: Mapping[str, str]) -> dict[str, str]:
-    """The environment of Airflow's parts and so of every task; secrets are made once per home."""
+def environment(home: Path, port: int, base: Mapping[str, str], *, drops: bool = False) -> dict[str, str]:
+    """The environment of Airflow's parts and so of every task; secrets are made once per home.
+
+    `drops`: runs start by themselves, at night and when files arrive.
+    """
     folder = home / "airflow"
     folder.mkdir(parents=True, exist_ok=True)
     secret = folder / "jwt_secret"
@@ -80,11 +83,12 @@ def environment(home: Path, port: int, base: Mapping[str, str]) -> dict[str, str
         "AIRFLOW__CORE__PARALLELISM": "6",  # three branches: as many tasks that wait for a DAG, as many that work
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
+        # A watcher begins when its DAG's file is parsed for the second time.
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30" if drops else "300",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}?timeout=60",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",  # a fifth of a core at 0.2
-        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # the demo's present is in 2017; backfills still run
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(drops),  # the demo's present is in 2017; backfills still run
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), base.get("PYTHONPATH", "")])),
     }
@@ -97,6 +101,8 @@ class Airflow:
     guardian: Guardian
     env: Mapping[str, str]
     logs: Path
+    drops: bool = False
+    """Whether a triggerer watches drop folders."""
     http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30, trust_env=False))
 
     @property
@@ -118,7 +124,8 @@ class Airflow:
             _wait(lambda: self.guardian.ended().get("airflow-migrate"), 300, f"airflow db migrate; see {migrated}")
             if self.guardian.ended()["airflow-migrate"] != 0:
                 raise ServiceStopped(f"airflow db migrate failed; its log is {migrated}:\n{tail(migrated)}")
-        for name, arguments in PARTS.items():
+        parts = {**PARTS, "triggerer": ["triggerer", "--skip-serve-logs"]} if self.drops else PARTS
+        for name, arguments in parts.items():
             log = self.logs / f"airflow-{name}.log"
             self.guardian.start(Service(f"airflow-{name}", [*command, *arguments], log, self.env))
 

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     """Where people see MLflow; linked from Airflow when set."""
     drift_ui_url: str = ""
     """Where people see the drift reports; linked from Airflow when set."""
+    alert_webhook: SecretStr = SecretStr("")
+    """Address that failed tasks and late runs are POSTed to as JSON (`text` fits Slack's and Teams' incoming webhooks);
+    empty: they are in the log only. No data row goes there."""
     page: bool = False
     """Serve the page for people, which shows purchase histories to whoever reaches the port; the demo sets it."""
     workers: int = Field(default=1, ge=1, le=64)

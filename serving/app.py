@@ -147,6 +147,7 @@ def _health_routes(app: FastAPI, gateway: Callable[[], Gateway]) -> None:
 
     @app.get("/metrics", include_in_schema=False)
     def prometheus() -> Response:
+        metrics.POPULARITY_AGE.set(gateway().trends.age_seconds())
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -19,6 +19,11 @@ GENERATION = Gauge(
     "mercato_routing_generation", "Generation of the routing document in force.", multiprocess_mode="livemin"
 )
 ROUTING_FAILURES = Counter("mercato_routing_failures_total", "Polls that could not bring what the routing asks for.")
+POPULARITY_AGE = Gauge(
+    "mercato_popularity_age_seconds",
+    "Since the instant up to which update_popularity counted events, as of this look; NaN before its first run.",
+    multiprocess_mode="livemostrecent",
+)
 READY = Gauge("mercato_ready", "1 when a release is loaded and warmed.", multiprocess_mode="livemin")
 
 

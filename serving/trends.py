@@ -1,5 +1,6 @@
 """What trends: purchases as the release counted them, plus what shoppers did since, from the five-minute job."""
 
+import math
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -47,6 +48,15 @@ class Trends:
         if code is None:
             order = spread(order, value, catalogue.category_code[rows])
         return rows[order[:n]], value[order[:n]]
+
+    def age_seconds(self) -> float:
+        """Since the instant up to which the newest run of `update_popularity` counted; NaN where none can be read."""
+        try:
+            until = self._store.until()
+        except (StoreUnavailable, sqlite3.Error) as error:
+            log.warning("trends.failed", reason=str(error))
+            until = None
+        return math.nan if until is None else (microseconds(self._now()) - until) / 1e6
 
     def _current(self) -> Mapping[str, float]:
         if time.monotonic() - self._read_at > REFRESH_SECONDS:

@@ -11,6 +11,7 @@ from typing import Any
 
 from data_contracts.artefact_store import ArtefactRef, ArtefactStore
 from data_contracts.lake import as_of, snapshot_digest
+from data_contracts.partitions import manifests, quiet_days
 from data_contracts.release import Kind, Manifest, Provenance, ReleaseIdentity, Reproducible
 from data_contracts.shop import load_shop
 from feature_repo.views import SERVICES, service_digest
@@ -55,6 +56,28 @@ def extract_table(
         return _plain(extract(paths.lake(settings), shop, table, since=since, until=until, observed_at=now))
 
 
+def extract_arrived(settings: Settings, table: str, at: datetime) -> dict[str, Any]:
+    """Counts of what files brought that were seen whole at `at`: days that are over and new, and late rows.
+
+    Days after the newest extracted one, up to the local midnight before `at`, are extracted by the source's rule
+    (`since` is None when they have no rows). What raw lacks of the days before arrives now: it is known at `at`.
+    """
+    from training.extract import extract
+
+    shop, lake = load_shop(settings.shop), paths.lake(settings)
+    until = shop.last_midnight(at)
+    days = sorted({each.ds for each in manifests(lake, "raw", table) if each.history} | quiet_days(lake, table))
+    since = min(shop.day_bounds(days[-1])[1], until) if days else shop.window()[0]
+    rows = late = 0
+    if since < until:
+        rows = int(extract_table(settings, table, since, until)["rows"])
+    if days and shop.day_start(days[0]) < since:
+        before = {"since": shop.day_start(days[0]), "until": since}
+        late = extract(lake, shop, table, **before, observed_at=at).new_rows
+    filled = since.isoformat() if rows else None
+    return {"table": table, "since": filled, "until": until.isoformat(), "rows": rows, "late_rows": late}
+
+
 def clean_table(
     settings: Settings, table: str, since: datetime, until: datetime, *, scheduled: bool = False
 ) -> dict[str, Any]:
@@ -86,6 +109,21 @@ def materialize_features(settings: Settings, at: datetime) -> dict[str, Any]:
 
     store.apply(settings)
     return {each.view: each.rows for each in store.materialize(settings, at, at)}
+
+
+def build_dataset(settings: Settings, name: str, until: datetime) -> dict[str, Any]:
+    """The version of a training dataset as of `until`, from the shop's first day on, and where its report lies."""
+    from training.datasets.builder import Inputs
+    from training.datasets.kinds import builder
+    from training.datasets.versions import build, folder
+
+    shop, lake = load_shop(settings.shop), paths.lake(settings)
+    with timed(settings, "build", name, shop.window()[0], until, code_revision=code_revision()):
+        made = build(builder(name), Inputs(lake, shop, shop.window()[0], until))
+    said = made.model_dump(
+        mode="json", include={"name", "version", "contract", "rows", "set_aside", "alarms", "sha256"}
+    )
+    return {**said, "report": f"{folder(lake, made.name, made.version)}/report.html"}
 
 
 def fit_retrieval(settings: Settings, model: str, until: datetime) -> dict[str, Any]:

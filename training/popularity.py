@@ -7,7 +7,7 @@ from itertools import islice, takewhile
 from typing import Final
 
 from mercato.settings import Settings
-from mercato.stores.events import StoredEvent, read_after
+from mercato.stores.events import StoredEvent, microseconds, read_after
 from mercato.stores.popularity import Weighed, popularity_store
 
 WEIGHTS: Final[Mapping[str, float]] = {"view": 1.0, "click": 2.0, "cart": 5.0, "purchase": 10.0}
@@ -38,6 +38,7 @@ def update(settings: Settings, until: datetime) -> PopularityReport:
         counted += store.add(_weighed(batch), upto=batch[-1][0])
         events += len(batch)
         newest = batch[-1][1].known_at
+    store.brought_forward(microseconds(until))
     return PopularityReport(events, counted, None if newest is None else (until - newest).total_seconds())
 
 

@@ -18,7 +18,8 @@ CREATE TABLE IF NOT EXISTS popularity
 (product_id TEXT PRIMARY KEY, score REAL NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID
 """,
         "CREATE TABLE IF NOT EXISTS progress (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL)",
-    ]
+    ],
+    ["ALTER TABLE progress ADD COLUMN until INTEGER NOT NULL DEFAULT 0"],
 ]
 """Versions of the store; see `mercato.stores.migrations`."""
 _SECOND = 1_000_000
@@ -68,11 +69,35 @@ class PopularityStore:
                 if event.seq > counted:
                     self._add_one(connection, event)
                     n += 1
-            connection.execute("INSERT OR REPLACE INTO progress VALUES (1, ?)", (max(upto, counted),))
+            connection.execute(
+                "INSERT INTO progress (one, seq) VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET seq = excluded.seq",
+                (max(upto, counted),),
+            )
             connection.execute("COMMIT")
         finally:
             connection.close()
         return n
+
+    def brought_forward(self, until: int) -> None:
+        """Note that a run counted all events before an instant (microseconds, UTC)."""
+        connection = open_sqlite(self._url, "popularity", STEPS)
+        try:
+            connection.execute(
+                "INSERT INTO progress (one, seq, until) VALUES (1, 0, ?) "
+                "ON CONFLICT (one) DO UPDATE SET until = max(until, excluded.until)",
+                (until,),
+            )
+        finally:
+            connection.close()
+
+    def until(self) -> int | None:
+        """The instant (microseconds, UTC) up to which the newest run counted; None before the first one."""
+        connection = open_sqlite(self._url, "popularity", STEPS)
+        try:
+            row = connection.execute("SELECT until FROM progress").fetchone()
+        finally:
+            connection.close()
+        return int(row[0]) or None if row else None
 
     def _add_one(self, connection: sqlite3.Connection, event: Weighed) -> None:
         execute = connection.execute

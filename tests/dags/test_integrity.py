@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dags.policies import RETRY_BY_KIND, deadline_missed
+from dags.policies import RETRY_BY_KIND
 from data_contracts.errors import NoWindow, SchemaMismatch
 from mercato.errors import MercatoError, StoreUnavailable
 from tests.dags.conftest import ENV, ROOT
@@ -20,10 +20,12 @@ EXPECTED = {
     "apply_retention",
     "assemble_release",
     "bootstrap",
+    "build_datasets",
     "clean_tables",
     "extract_sources",
     "materialize_features",
     "rebuild_index",
+    "receive_files",
     "report_drift",
     "train_als",
     "train_embeddings",
@@ -54,7 +56,8 @@ def test_every_dag_has_what_an_operator_needs(dagbag: Any, dag_id: str) -> None:
     assert dag.max_active_runs == 1
     for task in dag.tasks:
         assert task.execution_timeout, task.task_id
-        waits = task.task_id.startswith("wait_for_") or dag_id == "bootstrap"
+        assert task.has_on_failure_callback, task.task_id
+        waits = task.task_id.startswith("wait_for_") or hasattr(task, "trigger_dag_id")
         assert task.retries == (0 if waits else 2), task.task_id
         assert task.retry_policy is not None, task.task_id
 
@@ -75,7 +78,7 @@ def test_dag_files_stay_tables_of_contents() -> None:
 def test_time_scheduled_dags_carry_a_real_data_interval(dagbag: Any) -> None:
     """A nightly DAG's interval is the business day before, 23 hours long when the clocks go forward."""
     timed = {id_: dag for id_, dag in dagbag.dags.items() if "Cron" in type(dag.timetable).__name__}
-    assert set(timed) == EXPECTED - {"bootstrap", "assemble_release"}
+    assert set(timed) == EXPECTED - {"bootstrap", "assemble_release", "receive_files"}
     assert timed.pop("update_popularity").timetable.expression == "*/5 * * * *"
     from airflow.timetables.base import TimeRestriction
     from airflow.timetables.interval import CronDataIntervalTimetable
@@ -176,9 +179,3 @@ def test_every_error_of_ours_is_tried_again_as_it_says() -> None:
 
 def _subclasses(kind: type[MercatoError]) -> list[type[MercatoError]]:
     return [kind, *(deeper for each in kind.__subclasses__() for deeper in _subclasses(each))]
-
-
-def test_a_missed_deadline_is_logged_with_its_runbook(caplog: pytest.LogCaptureFixture) -> None:
-    """The alert names the DAG, the run and the runbook."""
-    deadline_missed(context={"dag_run": {"dag_id": "train_als", "dag_run_id": "scheduled__1"}})
-    assert "dag.deadline_missed dag_id=train_als run_id=scheduled__1 runbook=docs/runbooks/train_als.md" in caplog.text

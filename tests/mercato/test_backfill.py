@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from data_contracts import partitions
 from data_contracts.contract import load_contract
 from data_contracts.shop import Shop
+from feature_repo.views import VIEWS
 from mercato import backfill, paths
 from mercato.commands import time
 from mercato.identity import identity
@@ -231,19 +232,21 @@ def test_the_estimate_is_a_line_through_past_runs(settings: Settings, shop: Shop
 
 
 def test_snapshots_follow_their_tables(settings: Settings) -> None:
-    """A day's snapshots are missing, then present, and changed once a clean day that they read is another one."""
+    """A range gets a snapshot a day; they are missing, then present, and changed once clean days they read are."""
     lake = paths.lake(settings)
     bought = clean_sample.fill(lake)
-    ask = partial(backfill.plan, settings, ["materialize_features"], clean_sample.T - DAY, clean_sample.T)
-    day = str(clean_sample.SHOP.business_day(clean_sample.T - DAY))
-    assert ask().pieces[0].missing == [day]
-    backfill.run(settings, ["materialize_features"], clean_sample.T - DAY, clean_sample.T)
-    assert lake.days("features", "product_stats") == ["2017-12-04"]
+    window = (clean_sample.T - 2 * DAY, clean_sample.T)
+    ask = partial(backfill.plan, settings, ["materialize_features"], *window)
+    days = [str(clean_sample.SHOP.business_day(clean_sample.T - n * DAY)) for n in (2, 1)]
+    assert ask().pieces[0].missing == days
+    backfill.run(settings, ["materialize_features"], *window)
+    for view in VIEWS:
+        assert lake.days("features", view) == ["2017-12-03", "2017-12-04"]
     (piece,) = ask().pieces
-    assert (piece.present, piece.missing, piece.changed) == ([day], [], {})
-    assert [each.seconds > 0 for each in steps.finished(settings, "snapshot", "features")] == [True]
+    assert (piece.present, piece.missing, piece.changed) == (days, [], {})
+    assert [each.seconds > 0 for each in steps.finished(settings, "snapshot", "features")] == [True, True]
     clean_sample.write(lake, "transactions", bought[bought["known_at"] < clean_sample.T].iloc[:-1])
-    assert ask().pieces[0].changed == {day: "clean/transactions changed"}
+    assert ask().pieces[0].changed[days[-1]] == "clean/transactions changed"
 
 
 def test_the_commands_answer_json(shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

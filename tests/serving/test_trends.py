@@ -1,5 +1,6 @@
 """Trending follows what shoppers do: events, then the five-minute job, then the gateway's next look."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def test_a_product_that_shoppers_turn_to_leads_within_one_look(home: Path, monke
     try:
         wait_ready(gateway)
         client = client_of(gateway)
+        assert "mercato_popularity_age_seconds NaN" in client.get("/metrics").text
         before = client.get("/v1/trending", params={"category": "frozen pizza", "n": 5}).json()["results"]
         wanted = before[-1]["product_id"]
         now = gateway.now()
@@ -31,6 +33,9 @@ def test_a_product_that_shoppers_turn_to_leads_within_one_look(home: Path, monke
         log.append(rows).result(10)
         log.close()
         assert update(settings, now + timedelta(minutes=5)).counted == 200
+        age = re.search(r"^mercato_popularity_age_seconds (\S+)$", client.get("/metrics").text, re.MULTILINE)
+        assert age
+        assert -300 <= float(age[1]) < 0  # it counted up to five minutes from now
         after = client.get("/v1/trending", params={"category": "frozen pizza", "n": 5}).json()["results"]
         assert after[0]["product_id"] == wanted
         assert client.get("/v1/trending", params={"n": 3}).json()["results"][0]["product_id"] == wanted

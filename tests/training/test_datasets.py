@@ -1,5 +1,6 @@
 """Training datasets: versions named by their content, split without leaks, with a report for people."""
 
+import ast
 import re
 import shutil
 from dataclasses import replace
@@ -21,7 +22,9 @@ from data_contracts.partitions import describe, encode, writing
 from data_contracts.shop import Shop
 from mercato.cli import app
 from mercato.paths import Lake
+from mercato.settings import Settings
 from tests.lake_maker import SAMPLE, make_identity, make_lake, sample_shop, tree
+from training import jobs
 from training.clean import clean
 from training.datasets.builder import SPLIT, Builder, Inputs
 from training.datasets.kinds import BUILDERS
@@ -70,6 +73,28 @@ def rows_of(made: Any, given: Inputs, file: str = "rows") -> pd.DataFrame:
 def test_every_builder_has_a_contract_of_its_name() -> None:
     """What is built is agreed."""
     assert set(BUILDERS) <= set(dataset_names())
+
+
+def test_every_dataset_made_of_clean_tables_is_built_by_the_dag() -> None:
+    """`build_datasets`, which may import no builder while it is parsed, names the tables that the builders read."""
+    reads = {each.name: each.reads for each in BUILDERS.values() if each.reads}
+    tree = ast.parse((SAMPLE.parents[2] / "dags" / "build_datasets.py").read_text())
+    said = [each.value for each in tree.body if isinstance(each, ast.Assign)]
+    assert [ast.literal_eval(each) for each in said] == [reads]
+
+
+def test_the_job_says_where_the_report_lies(
+    place: tuple[Lake, Shop], given: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes on the asset's event: the version, its rows and the path of its HTML report."""
+    lake, shop = place
+    monkeypatch.setattr(jobs, "load_shop", lambda _name: shop)
+    settings = Settings(home=Path(lake.root).parent, data_url=str(Path(lake.root)))
+    said = jobs.build_dataset(settings, "product_corpus", UNTIL)
+    (made,) = [each for each in versions(lake, "product_corpus") if each.version == said["version"]]
+    assert (said["rows"], said["sha256"]) == (made.rows, made.sha256)
+    assert Path(said["report"]).read_text().startswith("<!")
+    assert made.since == given.since
 
 
 def test_recommendation_examples_are_split_by_time(given: Inputs) -> None:

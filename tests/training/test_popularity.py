@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from mercato.settings import Settings
 from mercato.stores.events import EventLog, EventRow, microseconds
-from mercato.stores.popularity import HALF_LIFE_SECONDS, popularity_store
+from mercato.stores.migrations import open_sqlite
+from mercato.stores.popularity import HALF_LIFE_SECONDS, STEPS, popularity_store
 from training.popularity import WEIGHTS, update
 
 NOON = datetime(2017, 12, 5, 17, tzinfo=UTC)
@@ -68,11 +70,26 @@ def test_a_run_takes_new_events_only_and_says_how_old_the_newest_is(tmp_path: Pa
     """A second run counts nothing; an event that reached the log at `until` waits for the next run."""
     settings = Settings(home=tmp_path)
     post(settings, EVENTS[:4], NOON)
+    assert popularity_store(settings).until() is None
     assert update(settings, NOON).events == 0
+    assert popularity_store(settings).until() == microseconds(NOON)
     report = update(settings, NOON + timedelta(minutes=5))
     assert (report.events, report.counted, report.newest_age_seconds) == (4, 4, 300.0)
     assert update(settings, NOON + timedelta(minutes=10)).events == 0
     assert update(settings, NOON + timedelta(minutes=10)).newest_age_seconds is None
+    update(settings, NOON)
+    assert popularity_store(settings).until() == microseconds(NOON + timedelta(minutes=10))
+
+
+def test_a_store_of_the_version_before_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Scores and progress stay; up to when it counted is not known before the next run."""
+    settings = Settings(home=tmp_path)
+    with closing(open_sqlite(settings.popularity(), "popularity", STEPS[:1])) as old:
+        old.execute("INSERT INTO progress VALUES (1, 7)")
+    store = popularity_store(settings)
+    assert (store.progress(), store.until()) == (7, None)
+    store.brought_forward(microseconds(NOON))
+    assert (store.progress(), store.until()) == (7, microseconds(NOON))
 
 
 def test_two_runs_at_once_count_each_event_once(tmp_path: Path) -> None:

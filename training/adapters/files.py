@@ -81,8 +81,13 @@ def open_files(source: Files, declared: dict[str, str], folder: Path) -> Read:
 
 def found(source: Files) -> tuple[Path, ...]:
     """The files that a path or glob matches, ascending; SourceMissing when none does."""
-    pattern = expanded(source.path)
-    paths = tuple(sorted(Path(each) for each in glob.glob(pattern, recursive=True) if Path(each).is_file()))  # noqa: PTH207 - absolute patterns
+    paths = matching(source.path)
     if not paths:
-        raise SourceMissing(f"no file matches {pattern!r}; check `source.path` in the shop's YAML")
+        raise SourceMissing(f"no file matches {expanded(source.path)!r}; check `source.path` in the shop's YAML")
     return paths
+
+
+def matching(path: str) -> tuple[Path, ...]:
+    """The files that a path or glob with `~` and `$VARIABLES` matches now, ascending."""
+    names = glob.glob(expanded(path), recursive=True)  # noqa: PTH207 - absolute patterns
+    return tuple(sorted(Path(each) for each in names if Path(each).is_file()))
