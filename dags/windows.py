@@ -84,7 +84,7 @@ def only_backfills(run: Run) -> bool:
 
 def _timed(run: Run, shop: Shop) -> Window | None:
     if run.run_type in _TIMED_RUNS and run.interval:
-        return Window(run.interval[0].astimezone(UTC), run.interval[1].astimezone(UTC))
+        return Window(_plain(run.interval[0]), _plain(run.interval[1]))
     return _business_day(run.partition_key, shop) if run.partition_key else None
 
 
@@ -108,4 +108,9 @@ def _instant(value: object, name: str) -> datetime | None:
         raise NoWindow(f"found {name}={value!r}, need a time like 2017-12-04T05:00:00Z") from error
     if found.tzinfo is None:
         raise NoWindow(f"found {name}={value!r} without an offset; write it, e.g. 2017-12-04T05:00:00Z")
-    return found.astimezone(UTC)
+    return _plain(found)
+
+
+def _plain(at: datetime) -> datetime:
+    """UTC; no longer Airflow's own kind, which loses its zone when a timedelta is taken from it."""
+    return datetime.fromisoformat(at.isoformat()).astimezone(UTC)

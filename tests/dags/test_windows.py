@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
+import pendulum
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,14 @@ def test_params_come_first() -> None:
 def test_timed_runs_use_their_data_interval(run_type: str) -> None:
     """A scheduled or backfill run works on its data interval."""
     assert window_of(Run(run_type, {"since": None, "until": None}, (A, B)), SHOP) == Window(A, B)
+
+
+def test_a_window_can_be_reckoned_with() -> None:
+    """Airflow's own times lose their zone when a timedelta is taken from them; those of a window keep it."""
+    edges = (pendulum.instance(A), pendulum.instance(B))
+    for run in (Run("backfill", {}, edges), Run("manual", {"since": edges[0], "until": edges[1]})):
+        window = window_of(run, SHOP)
+        assert (window.since - timedelta(hours=1), window.until) == (A - timedelta(hours=1), B)
 
 
 @pytest.mark.parametrize("run_type", ["manual", "operator_triggered", "asset_triggered"])

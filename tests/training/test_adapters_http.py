@@ -116,11 +116,12 @@ def test_pages_by_number_end_with_an_empty_one(api: Api, tmp_path: Path) -> None
 
 
 def test_a_killed_extraction_resumes(api: Api, tmp_path: Path) -> None:
-    """Kill -9 after any page, then after any file came into place: no partition is half, and the next run makes it
-    the same bytes as one that nobody killed.
+    """Kill -9 after any page or partition written aside: nothing is in place; then after any file that came into
+    place: no partition is half; the next run makes the same bytes as one that nobody killed.
     """
     shop = shop_of(source(api, pages={"number": "p"}))
-    pages, files = 4, 2
+    calls = (HttpRecords, "_records"), (Path, "write_bytes"), PUT_IN_PLACE
+    before, files = 4 + 1, 2
 
     def ask(folder: str) -> None:
         run(tmp_path / folder, shop)
@@ -131,9 +132,10 @@ def test_a_killed_extraction_resumes(api: Api, tmp_path: Path) -> None:
     api.answers = answers()
     ask("clean")
     lake = make_lake(tmp_path / "killed")
-    for after in (random.randint(1, pages), random.randint(pages + 1, pages + files)):
+    for after in (random.randint(1, before), random.randint(before + 1, before + files)):
         api.answers = answers()
-        assert killed(lambda: ask("killed"), after, (HttpRecords, "_records"), PUT_IN_PLACE) == -9, after
+        assert killed(lambda: ask("killed"), after, *calls) == -9, after
+        assert bool(finished(lake)) is (after > before), after
         verify(lake, "transactions", layer="raw")
     api.answers = answers()
     ask("killed")

@@ -93,18 +93,20 @@ def test_a_row_that_becomes_visible_late_is_taken_once(tmp_path: Path, bills: sa
 
 
 def test_a_killed_extraction_resumes(tmp_path: Path, bills: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kill -9 after any chunk, then after any file came into place: no partition is half, and the next run makes it
-    the same bytes as one that nobody killed.
+    """Kill -9 after any chunk or partition written aside: nothing is in place; then after any file that came into
+    place: no partition is half; the next run makes the same bytes as one that nobody killed.
     """
     with bills.begin() as made:
         for number in range(24):
             add(made, number, MONDAY + timedelta(hours=3 * number, minutes=1))
     monkeypatch.setattr(sql, "CHUNK_ROWS", 5)
-    chunks, files = 5, 2 * 3
+    calls = (sql, "_table"), (Path, "write_bytes"), PUT_IN_PLACE
+    before, files = 5 + 3, 2 * 3
     run(tmp_path / "clean", shop(), n=3)
     lake = make_lake(tmp_path / "killed")
-    for after in (random.randint(1, chunks), random.randint(chunks + 1, chunks + files)):
-        assert killed(lambda: run(tmp_path / "killed", shop(), n=3), after, (sql, "_table"), PUT_IN_PLACE) == -9, after
+    for after in (random.randint(1, before), random.randint(before + 1, before + files)):
+        assert killed(lambda: run(tmp_path / "killed", shop(), n=3), after, *calls) == -9, after
+        assert bool(finished(lake)) is (after > before), after
         verify(lake, "transactions", layer="raw")
     run(tmp_path / "killed", shop(), n=3)
     assert finished(lake) == tree(make_lake(tmp_path / "clean"))
