@@ -162,6 +162,7 @@ def test_what_does_not_pass_is_named(  # noqa: PLR0913
     answers: list[Answer],
     error: type[MercatoError],
     message: str,
+    *,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
