@@ -294,8 +294,10 @@ class Shop(Part):
         def moved(source: Source) -> Source:
             if isinstance(source, EventLog):
                 return EventLog(kind="event_log", log=source.log, url=f"sqlite:///{folder / source.log}.db")
-            if isinstance(source, PackageParquet | Files):
-                return Files(kind="files", path=str(folder / Path(source.path).name))
+            if isinstance(source, PackageParquet):
+                source = Files(kind="files", path=source.path)
+            if isinstance(source, Files):
+                return source.model_copy(update={"path": str(folder / Path(source.path).name)})
             return source
 
         return self._with_sources(moved)

@@ -184,12 +184,10 @@ def _do(settings: Settings, shop: Shop, piece: Piece, first: date, last: date) -
     """Rows that one chunk wrote."""
     from training import jobs
 
+    since, until = shop.day_start(first), shop.day_bounds(last)[1]
     if piece.step == SNAPSHOT:
-        rows = 0
-        for day in _dates(first, last):
-            rows += sum(jobs.snapshot_features(settings, shop.day_start(day + timedelta(days=1))).values())
-        return {"rows": rows}
-    since, until = shop.day_start(first), shop.day_start(last + timedelta(days=1))
+        ends = [shop.day_bounds(day)[1] for day in shop.whole_days(since, until)]
+        return {"rows": sum(sum(jobs.snapshot_features(settings, end).values()) for end in ends)}
     job, count = (jobs.extract_table, "rows") if piece.step == EXTRACT else (jobs.clean_table, "clean_rows")
     return {"rows": int(job(settings, piece.table, since, until)[count])}
 
@@ -326,7 +324,3 @@ def _chunks(days: list[date]) -> list[tuple[date, date]]:
         else:
             found.append((day, day))
     return found
-
-
-def _dates(first: date, last: date) -> list[date]:
-    return [first + timedelta(days=n) for n in range((last - first).days + 1)]

@@ -14,7 +14,7 @@ from data_contracts.errors import BadShop
 from data_contracts.lake import connect
 from data_contracts.shop import SHOPS
 from training.adapters.files import open_files
-from training.look import ROWS, Profile, look
+from training.look import ROWS, Look, Profile, look
 from training.moments import timestamp
 from training.roles import Fit, fits
 
@@ -26,7 +26,8 @@ _WITHOUT = {
     "valid_from": "event_time",
 }
 """Required columns that may have no column of their own."""
-_YAML_WORDS = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
+_YAML_WORDS = {"yes", "no", "on", "off", "true", "false", "null", "~"}
+"""What YAML 1.1 takes for something else than text."""
 _MARGIN = timedelta(days=2)
 """Beyond the last event: what happened late on the last day is known after it."""
 
@@ -57,8 +58,7 @@ def draft(paths: Sequence[str], name: str = "") -> Draft:
     for each in looks:
         fitting = [fit for fit in fits(each) if fit.contract.name not in tables]
         if not fitting:
-            columns = ", ".join(column.name for column in each.columns)
-            notes.append(f"# {each.source.path} fits no contract that is still free; its columns: {columns}")
+            notes.append(f"# {_q(each.source.path)} fits no contract that is still free; its columns: {_listed(each)}")
             continue
         tables[fitting[0].contract.name] = fitting[0]
     _with_products(tables)
@@ -70,10 +70,17 @@ def draft(paths: Sequence[str], name: str = "") -> Draft:
     return Draft(name, "\n".join(lines) + "\n", tuple(_gaps(lines)))
 
 
+def _listed(seen: Look) -> str:
+    """The columns of a file, and which of them are called by their place."""
+    names = [column.name for column in seen.columns]
+    blank = [name for place, name in enumerate(names, 1) if name == f"column_{place}"]
+    return ", ".join(map(_q, names)) + (f" (without a name in it: {', '.join(blank)})" if blank else "")
+
+
 def _gaps(lines: list[str]) -> Iterator[str]:
     """Dotted names of the keys whose comment asks for them."""
     above: dict[int, str] = {}
-    for line in lines:
+    for line in filter(None, lines):
         key, _, rest = line.partition(":")
         depth = len(key) - len(key.lstrip())
         above = {each: name for each, name in above.items() if each < depth} | {depth: key.strip()}
@@ -192,7 +199,7 @@ def _said(profile: Profile) -> str:
 def _moments(fit: Fit, times: _Times) -> Iterator[str]:
     """`event_time` and `known_at`; both stay open where several answers fit."""
     at, week = times.column, next((each.name for each in fit.look.columns if each.name.lower() == "week"), "")
-    others = f"; others: {', '.join(fit.event[1:])}" if fit.event[1:] else ""
+    others = f"; others: {', '.join(map(_q, fit.event[1:]))}" if fit.event[1:] else ""
     form = f", format: {_q(times.formats[0])}" if times.formats else ""
     if at is None and week:
         yield f"    event_time: {{week: {_q(week)}}}  # guess: number of the shop's week; check calendar.week_one"
@@ -245,11 +252,5 @@ def _rule(name: str, found: str) -> str:
 def _q(value: object) -> str:
     """A YAML scalar, quoted where it must be."""
     text = str(value)
-    plain = re.fullmatch(r"[A-Za-z_$~/][\w$~/.\- ]*", text) and text.lower() not in {
-        "yes",
-        "no",
-        "true",
-        "false",
-        "null",
-    }
-    return text if plain and text == text.strip() else json.dumps(text, ensure_ascii=False)
+    plain = re.fullmatch(r"[A-Za-z_$~/][\w$~/.\- ]*", text) and text.lower() not in _YAML_WORDS
+    return text if plain and text == text.strip() else json.dumps(text, ensure_ascii=not text.isprintable())

@@ -22,6 +22,9 @@ _LOOK_BACK = timedelta(days=42)
 _WEEKS = 4
 """Earlier days of the same weekday that a day's volume is compared with; three of them must be there."""
 
+_EXPECTED = ", or say in the shop's YAML what is expected: `reject` names rows, `sums` adds lines of one key up"
+"""What else helps where too many rows are bad or repeated."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -114,13 +117,15 @@ def judge(contract: Contract, tally: Tally, days: int, past: Past | None) -> lis
         TableRuleBroken: a rule of severity error does not hold; with counts and examples.
     """
     found = [each for rule in contract.table_rules if (each := _measure(contract, tally, rule, days, past))]
-    broken = [str(each) for each in found if not each.holds and each.rule.severity == "error"]
+    broken = [each for each in found if not each.holds and each.rule.severity == "error"]
     if broken:
+        of_rows = any(each.rule.measures in {"quarantined", "duplicateValues"} for each in broken)
         rules = ", ".join(f"{name} {count:,}" for name, count in tally.broken.most_common())
         raise TableRuleBroken(
-            f"{contract.label}: {'; '.join(broken)}. {tally.raw:,} raw rows, {tally.clean:,} clean, "
+            f"{contract.label}: {'; '.join(map(str, broken))}. {tally.raw:,} raw rows, {tally.clean:,} clean, "
             f"{tally.quarantined:,} bad ({rules or 'no row rule broken'}), {tally.duplicates:,} duplicates. "
-            f"Examples: {tally.examples or 'none'}. Nothing was written; correct the source or the mapping"
+            f"Examples: {tally.examples or 'none'}. Nothing was written; correct the source or the "
+            f"mapping{_EXPECTED if of_rows else ''}"
         )
     return found
 

@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import glob
 import io
 import json
 import re
@@ -21,6 +22,7 @@ import pyarrow.types as pt
 from data_contracts.errors import CorruptFile
 from data_contracts.shop import SourceType
 from data_contracts.sources import Csv, Files
+from training.adapters.delimited import named
 from training.adapters.records import flat
 from training.adapters.unpacked import format_of, opened, unpacked
 
@@ -77,20 +79,21 @@ def look(path: str) -> Look:
     Raises:
         CorruptFile: it holds nothing, or is not what its name says.
     """
+    source = Files(kind="files", path=glob.escape(path))
     with tempfile.TemporaryDirectory(prefix="mercato-look-") as folder:
         first = _first(Path(path), Path(folder))
         kind = format_of(first.name) or "csv"
         forced = {} if format_of(first.name) else {"format": "csv"}
         if kind == "parquet":
-            return Look(Files(kind="files", path=path), tuple(_typed(first)))
+            return Look(source, tuple(_typed(first)))
         with _sample(first) as (data, whole):
             if kind == "jsonl":
-                return Look(Files(kind="files", path=path), tuple(_json(data, first.name)))
+                return Look(source, tuple(_json(data, first.name)))
             dialect, names, rows = _dialect(data, whole, first.name)
     columns = tuple(
         _profile(name, values, dialect) for name, values in zip(names, zip(*rows, strict=True), strict=True)
     )
-    return Look(Files(kind="files", path=path, csv=dialect, **forced), columns)
+    return Look(source.model_copy(update={"csv": dialect, **forced}), columns)
 
 
 def _first(path: Path, folder: Path) -> Path:
@@ -115,15 +118,18 @@ def _dialect(data: bytes, whole: bool, name: str) -> tuple[Csv, list[str], list[
     encoding = next((found for mark, found in _MARKS if data.startswith(mark)), "") or _encoding(data)
     text = codecs.getincrementaldecoder(encoding)(errors="ignore").decode(data).lstrip("\ufeff")
     delimiter = max(",;\t|", key=lambda each: _regular(text, each))
-    rows = list(islice(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), ROWS + 1))
+    try:
+        rows = list(_split(text, delimiter, ROWS + 1))
+    except csv.Error as error:
+        raise CorruptFile(f"{name} cannot be split ({error}); is a quote opened in it and never closed?") from error
     rows = [row for row in (rows if whole else rows[:-1]) if row]
     if not rows:
         raise CorruptFile(f"{name} holds no rows; name a file with some")
-    header = not any(_POINT.fullmatch(each) or not each.strip() for each in rows[0]) and len(set(rows[0])) == len(
-        rows[0]
-    )
-    names = rows[0] if header else [f"column_{i}" for i in range(1, len(rows[0]) + 1)]
+    header = _is_header(rows[0])
+    names = named(rows[0] if header else [""] * len(rows[0]))
     rows = [row for row in rows[header:] if len(row) == len(names)]
+    if not rows:
+        raise CorruptFile(f"{name} holds no rows of {len(names)} values below its header; name a file with some")
     cells = {cell for row in rows[:1000] for cell in row}
     comma = delimiter != "," and any("," in each and _COMMA.fullmatch(each) for each in cells)
     comma = comma and not any("." in each and _POINT.fullmatch(each) and not _COMMA.fullmatch(each) for each in cells)
@@ -140,6 +146,19 @@ def _dialect(data: bytes, whole: bool, name: str) -> tuple[Csv, list[str], list[
     return dialect, names, rows
 
 
+def _split(text: str, delimiter: str, rows: int) -> Iterator[list[str]]:
+    """The first rows; csv.Error where a value has no end."""
+    return islice(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), rows)
+
+
+def _is_header(row: Sequence[str]) -> bool:
+    """Whether a first row names the columns: no numbers, nothing twice; with blanks among them, only words."""
+    there = [cell.strip() for cell in row if cell.strip()]
+    if len(there) < len(row) and not all(each[0].isalpha() for each in there):
+        return False
+    return bool(there) and len(set(there)) == len(there) and not any(map(_POINT.fullmatch, there))
+
+
 def _encoding(data: bytes) -> str:
     try:
         codecs.getincrementaldecoder("utf-8")().decode(data)
@@ -150,7 +169,10 @@ def _encoding(data: bytes) -> str:
 
 def _regular(text: str, delimiter: str) -> tuple[float, int]:
     """How alike the rows are when split so: (share of rows as wide as the first, that width), 0 for one column."""
-    rows = [row for row in islice(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), 100) if row]
+    try:
+        rows = [row for row in _split(text, delimiter, 100) if row]
+    except csv.Error:
+        return 0.0, 0
     width = len(rows[0]) if rows else 0
     return (sum(len(row) == width for row in rows) / len(rows), width) if width > 1 else (0.0, 0)
 

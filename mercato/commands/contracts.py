@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mercato.commands.support import EXIT_BAD_DATA, Table, command, instant, show
+from mercato.commands.support import EXIT_BAD_DATA, Since, Table, Until, command, instant, show
 from mercato.settings import Settings
 
 contract = typer.Typer(no_args_is_help=True, help="What was agreed about tables.")
@@ -33,12 +33,14 @@ def contract_list(table: Table = False) -> None:
 @contract.command("check")
 @command
 def contract_check(
-    since: Annotated[str, typer.Option(help="First instant, ISO 8601.")],
-    until: Annotated[str, typer.Option(help="Instant after the last, ISO 8601.")],
+    since: Since,
+    until: Until,
     name: Annotated[str, typer.Argument(help="A table of the shop; all when left out.")] = "",
     table: Table = False,
 ) -> None:
-    """Check raw/ against its contracts, write clean/ and quarantine/, and print the counts.
+    """Check raw/ against its contracts, and write: what holds to clean/, the rest to quarantine/; print the counts.
+
+    The days of the window are written anew. A look that writes nothing is `mercato source check`.
 
     Example: mercato contract check transactions --since 2017-01-01 --until 2017-02-01
     """

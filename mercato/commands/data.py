@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mercato.commands.support import EXIT_BAD_DATA, EXIT_TRY_AGAIN, Table, command, instant, show
+from mercato.commands.support import EXIT_BAD_DATA, EXIT_TRY_AGAIN, Since, Table, Until, command, instant, show
 from mercato.settings import Settings
 
 source = typer.Typer(no_args_is_help=True, help="Where a shop's data come from.")
@@ -58,7 +58,7 @@ def source_init(
 ) -> None:
     """Look at files and draft a shop's YAML, each guess explained; what nobody can guess is marked FILL IN.
 
-    Prints the YAML, or writes it (never over another) and prints where it is and what is left to fill in.
+    Prints the YAML, or writes it (never over another) and prints where, what is left to fill in, and the next step.
 
     Example: mercato source init exports/lines.csv exports/articles.csv --name my_shop
     """
@@ -66,7 +66,8 @@ def source_init(
 
     made = draft.draft(files, name)
     if write:
-        show({"written": str(draft.write(made)), "fill_in": made.gaps})
+        then = f"fill them in, then: MERCATO_SHOP={made.name} mercato source check"
+        show({"written": str(draft.write(made)), "fill_in": made.gaps, "next": then})
     else:
         typer.echo(made.text, nl=False)
 
@@ -74,8 +75,8 @@ def source_init(
 @source.command("extract")
 @command
 def source_extract(
-    since: Annotated[str, typer.Option(help="First instant, ISO 8601.")],
-    until: Annotated[str, typer.Option(help="Instant after the last, ISO 8601.")],
+    since: Since,
+    until: Until,
     name: Annotated[str, typer.Argument(help="A table of the shop; all when left out.")] = "",
     look_again: Annotated[
         bool, typer.Option("--look-again", help="Take in rows that came after their days were extracted, as known now.")

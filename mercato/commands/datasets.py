@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mercato.commands.support import Table, command, instant, show
+from mercato.commands.support import ISO, Table, command, instant, show
 from mercato.settings import Settings
 
 dataset = typer.Typer(no_args_is_help=True, help="Training datasets, as versioned tables under contract.")
@@ -15,8 +15,8 @@ dataset = typer.Typer(no_args_is_help=True, help="Training datasets, as versione
 @command
 def dataset_build(
     name: Annotated[str, typer.Argument(help="recommendation_examples, intent_examples, product_corpus, …")],
-    until: Annotated[str, typer.Option(help="Nothing at or after this instant is read, ISO 8601.")],
-    since: Annotated[str, typer.Option(help="First event, ISO 8601; the shop's first day when left out.")] = "",
+    until: Annotated[str, typer.Option(help=f"Nothing at or after this instant is read ({ISO}).")],
+    since: Annotated[str, typer.Option(help="First event, in the same way; the shop's first day when left out.")] = "",
     file: Annotated[Path | None, typer.Option(help="Rows that people made: .csv, .jsonl or .parquet.")] = None,
 ) -> None:
     """Build a version of a dataset, check it, and write it with its manifest and report.

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from mercato.commands.support import Table, command, instant, show
+from mercato.commands.support import ISO, Table, command, instant, show
 from mercato.settings import Settings
 
 quarantine = typer.Typer(no_args_is_help=True, help="Rows that broke a rule of their contract.")
 
-Since = Annotated[str, typer.Option(help="First instant, ISO 8601; the shop's first day when left out.")]
-Until = Annotated[str, typer.Option(help="Instant after the last, ISO 8601; now when left out.")]
+Since = Annotated[str, typer.Option(help=f"First instant ({ISO}); the shop's first day when left out.")]
+Until = Annotated[str, typer.Option(help="Instant after the last, in the same way; now when left out.")]
 
 
 @quarantine.command("list")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mercato.commands.support import Table, command, instant, show
+from mercato.commands.support import ISO, Table, command, instant, show
 from mercato.settings import Settings
 
 release = typer.Typer(no_args_is_help=True, help="What is, was and could be live.")
@@ -72,7 +72,7 @@ def release_verify(
 @release.command("live")
 @command
 def release_live(
-    at: Annotated[str, typer.Option(help="What was live at this instant, ISO 8601; now when left out.")] = "",
+    at: Annotated[str, typer.Option(help=f"What was live at this instant ({ISO}); now when left out.")] = "",
 ) -> None:
     """Show the routing document that is, or was, in force.
 

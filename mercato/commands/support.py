@@ -4,19 +4,24 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import wraps
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
 from mercato.errors import MercatoError
+from mercato.settings import Settings
 
 EXIT_BAD_DATA, EXIT_OURS, EXIT_TRY_AGAIN = 65, 70, 75
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Table = Annotated[bool, typer.Option("--table", help="A table for people instead of JSON.")]
+ISO = "ISO 8601; a date is the shop's midnight"
+"""How an instant is written, for the help of an option."""
+Since = Annotated[str, typer.Option(help="First day: a date, or its midnight in the shop's zone, ISO 8601.")]
+Until = Annotated[str, typer.Option(help="Day after the last, written in the same way.")]
 
 
 @contextmanager
@@ -56,7 +61,15 @@ def show(value: Any, *, table: bool = False) -> None:
 
 
 def instant(text: str) -> datetime:
-    """An instant from ISO 8601; without a zone it is UTC."""
+    """An instant from ISO 8601: a bare date is midnight of the shop that the settings name, a time without zone UTC."""
+    from data_contracts.shop import load_shop
+
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        pass
+    else:
+        return load_shop(Settings().shop).day_start(day)
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

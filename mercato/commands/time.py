@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mercato.commands.support import Table, command, instant, show
+from mercato.commands.support import ISO, Since, Table, Until, command, instant, show
 from mercato.settings import Settings
 
 backfill = typer.Typer(no_args_is_help=True, help="Make what a window of the past lacks.")
@@ -14,8 +14,6 @@ Targets = Annotated[
     list[str],
     typer.Argument(help="Tables of the shop, or extract_sources, clean_tables, materialize_features."),
 ]
-Since = Annotated[str, typer.Option(help="First local midnight, ISO 8601.")]
-Until = Annotated[str, typer.Option(help="Local midnight after the last day, ISO 8601.")]
 Redo = Annotated[
     bool,
     typer.Option("--redo", help="Also make whole clean days and snapshots again, and look again at days without rows."),
@@ -27,7 +25,7 @@ Redo = Annotated[
 def backfill_plan(targets: Targets, since: Since, until: Until, redo: Redo = False, table: Table = False) -> None:
     """Show what a backfill would make, overwrite and cost, and under which code and contracts; nothing is written.
 
-    Example: mercato backfill plan transactions --since 2017-01-01T05:00Z --until 2017-02-01T05:00Z
+    Example: mercato backfill plan transactions --since 2017-01-01 --until 2017-02-01
     """
     from mercato.backfill import plan
 
@@ -53,7 +51,7 @@ def backfill_plan(targets: Targets, since: Since, until: Until, redo: Redo = Fal
 def backfill_run(targets: Targets, since: Since, until: Until, redo: Redo = False) -> None:
     """Make what the plan names, in chunks; after a kill the same command goes on where it stopped.
 
-    Example: mercato backfill run transactions --since 2017-01-01T05:00Z --until 2017-02-01T05:00Z
+    Example: mercato backfill run transactions --since 2017-01-01 --until 2017-02-01
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -73,7 +71,8 @@ def backfill_run(targets: Targets, since: Since, until: Until, redo: Redo = Fals
 @retention.command("plan")
 @command
 def retention_plan(
-    at: Annotated[str, typer.Option(help="As of this instant, ISO 8601; now when left out.")] = "", table: Table = False
+    at: Annotated[str, typer.Option(help=f"As of this instant ({ISO}); now when left out.")] = "",
+    table: Table = False,
 ) -> None:
     """Show what apply_retention would delete, and why the rest that is past its lifetime stays; nothing is deleted.
 
@@ -104,19 +103,12 @@ def replay(
     """
     import tempfile
     from dataclasses import asdict
-    from datetime import date
     from pathlib import Path
 
-    from data_contracts.shop import load_shop
     from training.replay import replay as build
 
     settings = Settings()
-    shop = load_shop(settings.shop)
-    day_length = len("2017-12-04")
-    at, known = (
-        shop.day_start(date.fromisoformat(text)) if len(text) == day_length else instant(text)
-        for text in (as_of, known_at or as_of)
-    )
+    at, known = instant(as_of), instant(known_at or as_of)
     names = [name.strip() for name in only.split(",") if name.strip()]
     with tempfile.TemporaryDirectory(prefix="mercato-replay-") as folder:
         report = build(settings, Path(into or folder).absolute(), at, known, only=names)

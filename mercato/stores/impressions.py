@@ -11,6 +11,7 @@ from typing import Any
 from mercato.errors import StoreUnavailable
 from mercato.settings import Settings
 from mercato.stores import sqlite
+from mercato.stores.events import microseconds
 from mercato.stores.migrations import Steps, open_sqlite
 
 STEPS: Steps = [
@@ -84,7 +85,7 @@ def impression_batches(url: str, *, since: datetime, until: datetime) -> Iterato
     """
     connection = open_sqlite(url, "impressions", STEPS, durable=False)
     try:
-        found = connection.execute(_SPAN, (_microseconds(since), _microseconds(until)))
+        found = connection.execute(_SPAN, (microseconds(since), microseconds(until)))
         while batch := found.fetchmany(_BATCH):
             yield batch
     except sqlite3.Error as error:
@@ -98,7 +99,7 @@ def count_before(settings: Settings, at: datetime) -> int:
     with _existing(settings) as connection:
         if connection is None:
             return 0
-        found = connection.execute("SELECT count(*) FROM impressions WHERE known_at < ?", (_microseconds(at),))
+        found = connection.execute("SELECT count(*) FROM impressions WHERE known_at < ?", (microseconds(at),))
         return int(found.fetchone()[0])
 
 
@@ -110,7 +111,7 @@ def delete_before(settings: Settings, at: datetime) -> int:
     )
     total = 0
     with _existing(settings) as connection:
-        while connection is not None and (gone := connection.execute(query, (_microseconds(at), _BATCH)).rowcount):
+        while connection is not None and (gone := connection.execute(query, (microseconds(at), _BATCH)).rowcount):
             total += gone
     return total
 
@@ -129,10 +130,6 @@ def _existing(settings: Settings) -> Iterator[sqlite3.Connection | None]:
         raise StoreUnavailable(f"cannot use the impressions: {error}; try again in a moment") from error
     finally:
         connection.close()
-
-
-def _microseconds(at: datetime) -> int:
-    return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:

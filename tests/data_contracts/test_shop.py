@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from data_contracts.errors import BadShop, NoWindow
 from data_contracts.shop import SHOPS, Shop, load_shop
+from data_contracts.sources import Csv, Files
 
 SHOP = load_shop("complete_journey")
 INSTANTS = st.datetimes(datetime(2016, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -57,6 +58,14 @@ def test_a_window_of_broken_days_is_refused(shift: tuple[timedelta, timedelta]) 
         SHOP.whole_days(since + shift[0], until + shift[1])
     with pytest.raises(NoWindow, match="naive"):
         SHOP.business_day(datetime(2017, 6, 1))  # noqa: DTZ001
+
+
+def test_a_shop_moved_to_another_folder_reads_its_files_as_before() -> None:
+    """Dialect, format and member of a source stay; only the folder is another one."""
+    bills = Files(kind="files", path="a/k.zip", format="csv", member="k*", csv=Csv(delimiter=";", decimal=","))
+    table = SHOP.tables["transactions"].model_copy(update={"source": bills})
+    moved = SHOP.model_copy(update={"tables": {"transactions": table}}).reading_from(Path("b"))
+    assert moved.tables["transactions"].source == bills.model_copy(update={"path": "b/k.zip"})
 
 
 @pytest.mark.parametrize(

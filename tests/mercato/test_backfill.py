@@ -250,15 +250,19 @@ def test_snapshots_follow_their_tables(settings: Settings) -> None:
 
 
 def test_the_commands_answer_json(shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`mercato backfill plan` and `run` print what they found and made; progress goes to stderr."""
+    """`mercato backfill plan` and `run` print what they found and made; progress goes to stderr. A date is midnight
+    of the shop, in New York.
+    """
     monkeypatch.setenv("MERCATO_HOME", str(settings.home))
     monkeypatch.setenv("MERCATO_IDENTITY_KEY", "k" * 32)
     since, until = window(shop)
-    span = ["--since", since.isoformat(), "--until", until.isoformat()]
+    span = ["--since", str(shop.business_day(since)), "--until", until.isoformat()]
     app = typer.Typer()
     app.add_typer(time.backfill, name="backfill")
     plan = CliRunner().invoke(app, ["backfill", "plan", "extract_sources", *span], catch_exceptions=False)
-    assert json.loads(plan.stdout)["contracts"]["products"] == load_contract("products").label
+    said = json.loads(plan.stdout)
+    assert said["contracts"]["products"] == load_contract("products").label
+    assert datetime.fromisoformat(said["since"]) == since
     made = CliRunner().invoke(app, ["backfill", "run", "products", *span], catch_exceptions=False)
     assert made.exit_code == 0
     assert json.loads(made.stdout[made.stdout.index("{\n") :])["days"] == DAYS

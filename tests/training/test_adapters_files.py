@@ -117,6 +117,19 @@ def test_a_value_that_does_not_convert_is_left_for_quarantine(tmp_path: Path) ->
     assert found["_source"][1]["quantity"] == "two"
 
 
+def test_a_dot_or_quote_may_belong_to_a_json_key(tmp_path: Path) -> None:
+    """`a.b.c` is read from every spelling that has this name; a quote, `/` and `~` in a key are nothing special."""
+    at, odd = "2017-03-06T12:00:00Z", 'say "x.y" /~1'
+    lines = [{"a": {"b": {"c": 1}}}, {"a.b.c": 2}, {"a.b": {"c": 3}}, {"a": {"b.c": 4}, odd: 5}]
+    path = write(tmp_path / "a.jsonl", "".join(json.dumps({"at": at, **each}) + "\n" for each in lines).encode())
+    columns = dict.fromkeys(["at", "a.b.c", odd], "string")
+    told = {"columns": columns, "event_time": {"timestamp": "at"}, "mapping": {}}
+    run(tmp_path / "lake", shop_of(files(path), **told))
+    assert sorted((row["a.b.c"], row[odd]) for row in raw(tmp_path / "lake")) == [
+        ("1", None), ("2", None), ("3", None), ("4", "5")
+    ]  # fmt: skip
+
+
 def test_nested_json_has_dotted_columns(tmp_path: Path) -> None:
     """An object inside a record becomes columns; a declared object and a list stay JSON; an absent value is null."""
     at = "2017-03-06T12:00:00-05:00"
@@ -162,12 +175,15 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes, cs
 
 
 def test_a_path_has_home_and_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`$VARIABLES` are filled in; one that is not set, and a glob that finds nothing, are named."""
+    """`$VARIABLES` are filled in; one that is not set, and where nothing was found, are named."""
     write(tmp_path / "a.csv", PLAIN.encode())
     monkeypatch.setenv("EXPORTS", str(tmp_path))
     assert run(tmp_path / "lake", shop_of(files("$EXPORTS/a.csv"))).rows == 2
     with pytest.raises(SourceMissing, match="no file matches"):
         run(tmp_path / "lake", shop_of(files("${EXPORTS}/b*.csv")))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceMissing, match=f"no file matches '{tmp_path}/b.csv'.*begins where mercato is run"):
+        run(tmp_path / "lake", shop_of(files("b.csv")))
     monkeypatch.delenv("EXPORTS")
     with pytest.raises(SourceMissing, match="EXPORTS, which is not set; export EXPORTS="):
         run(tmp_path / "lake", shop_of(files("$EXPORTS/a.csv")))

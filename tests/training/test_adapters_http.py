@@ -1,8 +1,10 @@
 """A JSON API that misbehaves: read whole in the end, or refused with a clear reason; never half, never for ever."""
 
 import json
+import logging
 import random
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +26,7 @@ from training.adapters.web import HttpRecords
 from training.errors import SourceDown
 
 Answer = tuple[int, dict[str, str], bytes]
+SECRET = "hidden"
 QUICK = Asking(attempts=3, pause=0.01, longest=2, timeout=0.2)
 
 
@@ -178,20 +181,50 @@ def test_what_passes_is_asked_again(api: Api, tmp_path: Path) -> None:
         ([page(1, next="a"), page(2, next="b"), page(3, next="a")], CorruptFile, "gave before.*after 3 pages"),
         ([(401, {}, b"")], SourceMissing, "401: it refuses our credential"),
         ([(404, {}, b"no such thing")], SourceMissing, "404 .*no such thing"),
-        ([(302, {"Location": "/login"}, b"")], SourceMissing, "302 to /login"),
+        ([(302, {"Location": "/login"}, b"")], SourceMissing, r"302: it sends us on to http://127\.0\.0\.1;"),
         ([(200, {}, b'{"data": {"items": [{"tip": 1}]}}')], SchemaMismatch, "unknown value 'tip'"),
     ],
 )
-def test_what_does_not_pass_is_named(
-    api: Api, tmp_path: Path, answers: list[Answer], error: type[MercatoError], message: str
+def test_what_does_not_pass_is_named(  # noqa: PLR0913
+    api: Api,
+    tmp_path: Path,
+    answers: list[Answer],
+    error: type[MercatoError],
+    message: str,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What a later run may mend is retryable, the rest is not; the address is shown without its query."""
+    """What a later run may mend is retryable, the rest is not; errors and logs show the address as the YAML spells
+    it, without its query.
+    """
     api.answers = list(answers)
-    with pytest.raises(error, match=message) as refused:
-        read(api, tmp_path, pages={"cursor": "next"}, params={"key": "hidden"})
+    monkeypatch.setenv("KEY", SECRET)
+    with pytest.raises(error, match=message) as refused, caplog.at_level(logging.INFO):
+        read(api, tmp_path, url=f"{api.url}/$KEY?also=$KEY", pages={"cursor": "next"}, params={"key": SECRET})
     assert refused.value.retryable is (error is SourceDown)
-    assert "hidden" not in str(refused.value)
+    assert SECRET in api.asked[0]["path"]
+    assert SECRET not in "".join(traceback.format_exception(refused.value)) + caplog.text
     assert not api.answers
+
+
+def test_a_credential_with_a_line_break_is_mended_or_refused(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line break that ends a mounted file is left away; what no header carries is refused, unnamed."""
+    auth = {"env": "ORDERS_TOKEN"}
+    monkeypatch.setenv("ORDERS_TOKEN", f"{SECRET}\n")
+    api.answers = [page(1)]
+    read(api, tmp_path, auth=auth)
+    assert api.asked[0]["auth"] == f"Bearer {SECRET}"
+    for token, prefix, message in (
+        (f"a\n{SECRET}", "Bearer ", "ORDERS_TOKEN.* control character"),
+        (SECRET, "Bearer\n", r"cannot be asked \(LocalProtocolError\); check .*`source\.auth`"),
+    ):
+        monkeypatch.setenv("ORDERS_TOKEN", token)
+        with pytest.raises(SourceMissing, match=message) as refused:
+            read(api, tmp_path, auth={**auth, "prefix": prefix})
+        assert SECRET not in "".join(traceback.format_exception(refused.value))
 
 
 def test_an_address_that_cannot_be_used(api: Api, tmp_path: Path) -> None:

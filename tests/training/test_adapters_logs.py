@@ -13,6 +13,7 @@ from data_contracts.errors import BadShop, CorruptFile, SourceMissing
 from data_contracts.shop import Shop, load_shop
 from tests.lake_maker import MONDAY, days, hand_shop, make_identity, make_lake
 from tests.training.sources import raw, run, shop_of
+from training.adapters import logs
 from training.clean import clean
 from training.extract import extract
 
@@ -39,14 +40,22 @@ def bill(number: int) -> bytes:
     )
 
 
-def test_rotated_files_are_one_log_and_a_half_written_line_waits(tmp_path: Path) -> None:
-    """`.2.gz`, `.1`, the log: each line once; the last one, without its end, is taken by the next run."""
+def test_rotated_files_are_one_log_and_a_half_written_line_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`.2.gz`, `.1`, the log: each line once, and parsed once, also while `.1` is being packed; the last one, without
+    its end, is taken by the next run.
+    """
+    parsed: list[bytes] = []
+    monkeypatch.setattr(logs, "_object", lambda line, read=logs._object: parsed.append(line) or read(line))
     (tmp_path / "app.log.2.gz").write_bytes(gzip.compress(line(1) + line(2)))
     (tmp_path / "app.log.1").write_bytes(line(3) + b"\r\n")
+    (tmp_path / "app.log.1.gz").write_bytes(gzip.compress(line(3))[:-9])
     (tmp_path / "app.log.bak").write_bytes(b"not a rotation\n")
     (tmp_path / "app.log").write_bytes(line(4) + line(5)[:-1])
     assert run(tmp_path / "lake", shop(tmp_path)).rows == 4
     assert [row["user.id"] for row in raw(tmp_path / "lake")] == ["1", "2", "3", "4"]
+    assert len(parsed) == 4
     (tmp_path / "app.log").write_bytes(line(4) + line(5))
     assert run(tmp_path / "again", shop(tmp_path)).rows == 5
 

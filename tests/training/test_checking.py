@@ -54,6 +54,7 @@ def test_the_commands_print_and_exit(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("training.draft.write.__defaults__", (tmp_path,))
     written = json.loads(runner.invoke(app, ["source", "init", str(source), "--write"]).stdout)
     assert "currency" in written["fill_in"]
+    assert written["next"].endswith("MERCATO_SHOP=lines mercato source check")
     path = Path(written["written"])
     text = path.read_text().replace('currency: ""', "currency: EUR").replace('constant: ""', "constant: EUR")
     text = text.replace('zone: ""', "zone: UTC").replace("known_at: {}", "known_at: {delay: PT1H, reason: told}")

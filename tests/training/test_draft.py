@@ -120,6 +120,51 @@ def test_a_date_that_reads_two_ways_stays_open(tmp_path: Path) -> None:
         load_shop("lines", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (",order_id,sku,qty,amount,paid\n0,1,a,1,2.5,2017-03-06\n1,2,b,1,2.5,2017-03-06\n", 1),
+        ("order_id;sku;qty;amount;paid;\n1;a;1;2,5;2017-03-06;\n2;b;1;2,5;2017-03-06;\n", 6),
+    ],
+)
+def test_a_blank_header_cell_is_called_by_its_place(tmp_path: Path, text: str, place: int) -> None:
+    """The index that pandas writes, and a delimiter that ends each line, leave the other names as they are; the rows
+    are read so too. Where no contract fits, the blank one is named.
+    """
+    path = tmp_path / "lines[1].csv"
+    path.write_text(text)
+    made = draft([str(path)], "lines")
+    columns = list(yaml.safe_load(made.text)["tables"]["transactions"]["columns"])
+    assert columns[place - 1] == f"column_{place}"
+    assert [each for each in columns if not each.startswith("column")] == ["order_id", "sku", "qty", "amount", "paid"]
+    (tmp_path / "lines.yaml").write_text(answered(made.text))
+    assert run(tmp_path / "lake", load_shop("lines", tmp_path)).rows == 2
+    path.write_text(",ds\n0,a\n")
+    with pytest.raises(BadShop, match=r"its columns: column_1, ds \(without a name in it: column_1\)"):
+        draft([str(path)])
+    path.write_text("7,,red\n8,,red\n")
+    assert not look(str(path)).source.csv.header
+
+
+def test_odd_names_leave_the_yaml_whole(tmp_path: Path, invoices: Path) -> None:
+    """Line breaks, and words that YAML takes for truth, stay the names that they are, also of a file left over; each
+    gap has its full name.
+    """
+    other = tmp_path / "other.csv"
+    other.write_text('on,"a\nb",~\n1,2,3\n')
+    notes = tmp_path / "sales.csv"
+    notes.write_text(
+        'order_id,sku,qty,amount,on,~,"a\nb",paid,"paid\nat"\n' + "1,a,1,2.5,x,y,z,2017-03-06,2017-03-06\n"
+    )
+    made = draft([str(notes), str(other)])
+    found = yaml.safe_load(made.text)["tables"]["transactions"]
+    assert list(found["columns"]) == ["order_id", "sku", "qty", "amount", "on", "~", "a\nb", "paid", "paid\nat"]
+    assert "# " + str(other) in made.text
+    made = draft([str(invoices)], "paris")
+    assert "tables.products.known_at" in made.gaps
+    assert all(each.split(".")[0] in {"zone", "currency", "tables"} for each in made.gaps)
+
+
 def test_json_lines_and_a_watermark(tmp_path: Path) -> None:
     """Nested names, an offset in the text, and a column that stamps rows, become columns, a time and `known_at`."""
     path = tmp_path / "orders.jsonl"
@@ -135,12 +180,18 @@ def test_json_lines_and_a_watermark(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_drafted_is_named(tmp_path: Path, invoices: Path) -> None:
-    """No file, an empty one, one without any contract's key, and a name that is none."""
+    """No file, an empty one, a header alone, an open quote, a file without any contract's key, a name that is none."""
     with pytest.raises(CorruptFile, match="found no file"):
         draft([str(tmp_path / "absent.csv")])
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(CorruptFile, match="holds no rows"):
         draft([str(tmp_path / "empty.csv")])
+    (tmp_path / "empty.csv").write_text("order_id,sku\n")
+    with pytest.raises(CorruptFile, match=r"no rows of 2 values below its header"):
+        draft([str(tmp_path / "empty.csv")])
+    (tmp_path / "open.csv").write_text('order_id,sku\n1,"19 inch\n' + "2,b\n" * 40_000)
+    with pytest.raises(CorruptFile, match=r"open\.csv cannot be split .*a quote opened"):
+        draft([str(tmp_path / "open.csv")])
     pq.write_table(pa.table({"ds": ["2017-01-01"], "y": [1.0]}), tmp_path / "series.parquet")
     with pytest.raises(BadShop, match=r"series\.parquet fits no contract .*its columns: ds, y"):
         draft([str(tmp_path / "series.parquet")])

@@ -55,6 +55,16 @@ VOLUME = {"implementation": "volume", "arguments": {"fromRows": 100}, "mustBeGre
 SPIKE = {"implementation": "nullSpike", "mustBeLessOrEqualTo": 20}
 
 
+def test_too_many_bad_or_repeated_rows_may_be_expected() -> None:
+    """The error of such a rule names the two keys that say so; the one of another rule does not."""
+    many = Tally(raw=100, clean=50, quarantined=25, duplicates=25)
+    for counted in ({"implementation": "quarantined"}, {"metric": "duplicateValues"}):
+        with pytest.raises(TableRuleBroken, match=r"found 25 percent.* expected: `reject` names rows, `sums` adds"):
+            judge(contract(**counted, mustBeLessOrEqualTo=1), many, 1, None)
+    with pytest.raises(TableRuleBroken, match=r"correct the source or the mapping$"):
+        judge(contract(**FRESH), Tally(), 1, past([made(DAY - timedelta(days=2), 5)]))
+
+
 def test_freshness_is_the_time_since_the_newest_event() -> None:
     """Newest event Sunday 17:00, window's end Tuesday 05:00: 36 hours; a day earlier it is 60, which is too old."""
     [found] = judge(contract(**FRESH), Tally(), 1, past([made(DAY - timedelta(days=1), 5)]))

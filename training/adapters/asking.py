@@ -1,5 +1,6 @@
 """One HTTP question, asked again while that can help: 429 (after Retry-After), 5xx, timeouts, broken connections."""
 
+import logging
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
@@ -13,6 +14,8 @@ _TOO_MANY = 429
 _SERVER = 500
 _CLIENT = 400
 _DENIED = (401, 403)
+# At INFO it prints every address with its query, and a key may stand there.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,8 @@ class Asking:
     timeout: float = 30.0
     """Seconds without a byte."""
 
-    def get(self, client: httpx.Client, url: httpx.URL) -> httpx.Response:
-        """The whole answer, status 2xx.
+    def get(self, client: httpx.Client, url: httpx.URL, where: str) -> httpx.Response:
+        """The whole answer, status 2xx; errors say `where`, since a credential may stand in the address or a header.
 
         Raises:
             SourceMissing: the server refuses the question (4xx, redirects).
@@ -37,20 +40,17 @@ class Asking:
         retrying = Retrying(
             stop=stop_after_attempt(self.attempts), retry=retry_if_exception(_may_help), wait=self._wait, reraise=True
         )
-        where = plain(url)
         try:
             return retrying(self._once, client, url)
         except httpx.HTTPStatusError as error:
-            raise _refused(where, error.response, self.attempts) from error
-        except httpx.TransportError as error:
-            raise SourceDown(
-                f"{where} gave no whole answer in {self.attempts} attempts ({type(error).__name__}: {error}); "
-                "it is asked again later"
-            ) from error
+            raise _refused(where, error.response, self.attempts) from None
         except httpx.HTTPError as error:
-            raise SourceMissing(
-                f"{where} cannot be read ({type(error).__name__}: {error}); check `source.url`"
-            ) from error
+            kind = type(error).__name__
+            if _may_help(error):
+                raise SourceDown(
+                    f"{where} gave no whole answer in {self.attempts} attempts ({kind}); it is asked again later"
+                ) from None
+            raise SourceMissing(f"{where} cannot be asked ({kind}); check `source.url` and `source.auth`") from None
 
     def _once(self, client: httpx.Client, url: httpx.URL) -> httpx.Response:
         answer = client.get(url)
@@ -63,19 +63,14 @@ class Asking:
         if asked is not None and asked > self.longest:
             raise SourceDown(
                 f"the server asks us to wait {asked:,.0f} s, more than {self.longest:,.0f} s; it is asked again later"
-            ) from error
+            ) from None
         return asked if asked is not None else min(self.pause * 2 ** (state.attempt_number - 1), self.longest)
-
-
-def plain(url: httpx.URL) -> str:
-    """The address without what may be secret in it: user and query."""
-    return str(url.copy_with(query=None, userinfo=b""))
 
 
 def _may_help(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code == _TOO_MANY or error.response.status_code >= _SERVER
-    return isinstance(error, httpx.TransportError)
+    return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.LocalProtocolError)
 
 
 def _retry_after(answer: httpx.Response) -> float | None:
@@ -99,7 +94,8 @@ def _refused(where: str, answer: httpx.Response, attempts: int) -> SourceMissing
             f"{where} answered {status}: it refuses our credential; check `source.auth` and its variable"
         )
     if status < _CLIENT:
+        target = answer.url.join(answer.headers.get("location", ""))
         return SourceMissing(
-            f"{where} answered {status} to {answer.headers.get('location', '?')}; correct `source.url`"
+            f"{where} answered {status}: it sends us on to {target.scheme}://{target.host}; correct `source.url`"
         )
     return SourceMissing(f"{where} answered {status} ({answer.text[:80]!r}); check `source.url` and `source.params`")

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -76,7 +77,7 @@ class DelimitedFiles:
         quoting: Any = {"quotechar": d.quote} if d.quote else {"quoting": csv.QUOTE_NONE}
         with opened(path) as source, io.TextIOWrapper(source, encoding="utf-8-sig", newline="") as lines:
             try:
-                names = next(csv.reader(islice(lines, d.skip, None), delimiter=d.delimiter, **quoting), [])
+                names = named(next(csv.reader(islice(lines, d.skip, None), delimiter=d.delimiter, **quoting), []))
             except (UnicodeDecodeError, csv.Error) as error:
                 raise CorruptFile(
                     f"the beginning of {path.name} cannot be read ({error}); check `source.csv.encoding`"
@@ -101,6 +102,11 @@ class DelimitedFiles:
             f"CASE WHEN regexp_full_match({value}, {spelled}) THEN replace({plain}, {text(d.decimal)}, '.') "
             f"ELSE {value} END AS {value}"
         )
+
+
+def named(header: Sequence[str]) -> list[str]:
+    """The columns of a header; a blank cell is called by its place, as the third one `column_3`."""
+    return [cell if cell.strip() else f"column_{place}" for place, cell in enumerate(header, 1)]
 
 
 def broken(error: duckdb.Error) -> CorruptFile | None:

@@ -19,8 +19,13 @@ def expanded(text: str) -> str:
 
 
 def secret(name: str, what: str) -> str:
-    """The value of the environment variable `name`; SourceMissing says what it is for."""
-    value = os.environ.get(name, "")
+    """The value of the environment variable `name`, without blanks around it; SourceMissing says what it is for."""
+    value = os.environ.get(name, "").strip()
     if not value:
         raise SourceMissing(f"the environment variable {name}, which holds {what}, is not set; export {name}=...")
+    if not value.isprintable():
+        raise SourceMissing(
+            f"the environment variable {name}, which holds {what}, has a control character such as a line break in "
+            f"it; export {name}=... again, in one line"
+        )
     return value

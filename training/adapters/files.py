@@ -1,7 +1,6 @@
 """Files on disk as a source, in whichever format they are."""
 
 import glob
-import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow as pa
 from data_contracts.errors import SourceMissing
 from data_contracts.shop import Table
 from data_contracts.sources import Files
-from mercato.paths import sha256_file
+from mercato.paths import sha256_files
 from training.adapters.delimited import DelimitedFiles
 from training.adapters.environment import expanded
 from training.adapters.json_lines import JsonLines
@@ -42,8 +41,7 @@ class LocalFiles:
 
     def digest(self) -> str:
         """Hex SHA-256 over the files' names and hashes, as they lie on disk."""
-        lines = "".join(f"{path.name} {sha256_file(path)}\n" for path in found(self.source))
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return sha256_files(found(self.source))
 
     def relation(self, con: Any, since: datetime, until: datetime) -> Any:
         """All rows: a file has no index by time."""
@@ -83,7 +81,10 @@ def found(source: Files) -> tuple[Path, ...]:
     """The files that a path or glob matches, ascending; SourceMissing when none does."""
     paths = matching(source.path)
     if not paths:
-        raise SourceMissing(f"no file matches {expanded(source.path)!r}; check `source.path` in the shop's YAML")
+        raise SourceMissing(
+            f"no file matches {str(Path.cwd() / expanded(source.path))!r}; check `source.path` in the shop's YAML: a relative one "
+            "begins where mercato is run"
+        )
     return paths
 
 

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import product
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +45,13 @@ class JsonLines:
 
     def whole(self, con: Any) -> Any:
         """All records, the declared columns."""
-        names = list(self.declared)
-        paths = ", ".join(text(_path(name)) for name in names)
-        values = ", ".join(f"found[{i}] AS {column(name)}" for i, name in enumerate(names, 1))
+        places = [(name, place) for name in self.declared for place in _places(name)]
+        read = {name: [f"found[{i}]" for i, (of, _) in enumerate(places, 1) if of == name] for name in self.declared}
+        values = ", ".join(f"coalesce({', '.join(found)}) AS {column(name)}" for name, found in read.items())
         return view(
             con,
-            f"SELECT {values} FROM (SELECT json_extract_string(json, [{paths}]) AS found "
-            f"FROM read_ndjson_objects([{self._files()}]))",
+            f"SELECT {values} FROM (SELECT json_extract_string(json, [{', '.join(text(at) for _, at in places)}]) "
+            f"AS found FROM read_ndjson_objects([{self._files()}]))",
         )
 
     def _files(self) -> str:
@@ -76,5 +78,8 @@ def _leaves(structure: dict[str, Any], declared: Collection[str], prefix: str = 
             yield name
 
 
-def _path(name: str) -> str:
-    return "$" + "".join(f'."{part}"' for part in name.split("."))
+def _places(name: str) -> Iterator[str]:
+    """The JSON pointers that may hold a column: each dot of its name leads into an object, or belongs to a key."""
+    parts = name.replace("~", "~0").replace("/", "~1").split(".")
+    for dots in product("/.", repeat=len(parts) - 1):
+        yield "".join(map(add, ("/", *dots), parts))

@@ -1,10 +1,10 @@
 """A rotated log of JSON lines as a source; every value arrives as text."""
 
-import hashlib
 import json
 import re
+import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from data_contracts.errors import CorruptFile, SourceMissing
 from data_contracts.shop import Table
 from data_contracts.sources import Logs
-from mercato.paths import sha256_file
+from mercato.paths import sha256_files
 from training.adapters.environment import expanded
 from training.adapters.records import flat, stage
 from training.adapters.unpacked import opened
@@ -24,26 +24,23 @@ from training.errors import SourceDown
 _EXAMPLES = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LogLines:
-    """The lines of a log, oldest file first."""
+    """The lines of a log, oldest file first; parsed once, into a Parquet file in `folder`."""
 
     source: Logs
     spec: Table
     folder: Path
     text: ClassVar[bool] = True
+    _path: Path | None = field(default=None, init=False)
 
     def schema(self) -> pa.Schema:
-        """The declared columns and every other value that some line has, as text."""
-        names = {name for each in self._records() for name, value in flat(each, self.spec.columns) if value is not None}
-        return pa.schema(
-            [(name, pa.string()) for name in [*self.spec.columns, *sorted(names - set(self.spec.columns))]]
-        )
+        """The declared columns, as text; errors as `relation`."""
+        return pq.read_schema(self._staged())
 
     def digest(self) -> str:
         """Hex SHA-256 over the files' names and hashes."""
-        lines = "".join(f"{path.name} {sha256_file(path)}\n" for path in self.paths())
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return sha256_files(self.paths())
 
     def relation(self, con: Any, since: datetime, until: datetime) -> Any:
         """All lines; a last line that is still being written is left for the next run.
@@ -54,26 +51,32 @@ class LogLines:
             SchemaMismatch: a line has a value that is not declared.
         """
         del since, until
-        before = self._files()
-        path = stage(self._records(), self.spec.columns, self.folder / "log.parquet", self.source.path)
-        if self._files() != before:
-            raise SourceDown(f"{self.source.path} was rotated while it was read; it is read again")
-        return con.read_parquet(str(path), hive_partitioning=False)
+        return con.read_parquet(str(self._staged()), hive_partitioning=False)
 
     def sample(self, con: Any, rows: int) -> pa.Table:
         """The first lines of the oldest file."""
-        del con
-        first = (each for _, each in zip(range(rows), self._records(), strict=False))
-        return pq.read_table(stage(first, self.spec.columns, self.folder / "log-sample.parquet", self.source.path))
+        return con.read_parquet(str(self._staged()), hive_partitioning=False).limit(rows).to_pyarrow()
+
+    def _staged(self) -> Path:
+        if self._path is None:
+            before = self._files()
+            path = self.folder / f"log-{uuid.uuid4().hex}.parquet"
+            stage(self._records(), self.spec.columns, path, self.source.path)
+            if self._files() != before:
+                raise SourceDown(f"{self.source.path} was rotated while it was read; it is read again")
+            self._path = path
+        return self._path
 
     def paths(self) -> list[Path]:
-        """The log and its rotated predecessors, oldest first; SourceMissing when there is none."""
+        """The log and its rotated predecessors, oldest first, each once; SourceMissing when there is none."""
         log = Path(expanded(self.source.path))
         rotated = [(_age(each.name[len(log.name) :]), each) for each in log.parent.glob(f"{log.name}[.-]*")]
         found = [each for age, each in sorted((age, each) for age, each in rotated if age is not None)]
+        # While it is packed, a file lies there twice; the one without .gz is whole.
+        found = [each for each in found if each.suffix != ".gz" or each.with_suffix("") not in found]
         found += [log] if log.is_file() else []
         if not found:
-            raise SourceMissing(f"found no log {log}, nor a rotated one beside it; check `source.path`")
+            raise SourceMissing(f"found no log {log.absolute()}, nor a rotated one beside it; check `source.path`")
         return found
 
     def _files(self) -> list[tuple[str, int]]:

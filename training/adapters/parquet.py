@@ -1,6 +1,5 @@
 """Parquet files as a source; the ones inside an installed Python package."""
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 
 from data_contracts.errors import CorruptFile, SchemaMismatch, SourceMissing
 from data_contracts.sources import PackageParquet
-from mercato.paths import sha256_file
+from mercato.paths import sha256_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +35,7 @@ class ParquetFiles:
 
     def digest(self) -> str:
         """Hex SHA-256 over the files' names and hashes."""
-        lines = "".join(f"{path.name} {sha256_file(path)}\n" for path in self.paths)
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return sha256_files(self.paths)
 
     def relation(self, con: Any, since: datetime, until: datetime) -> Any:
         """All rows: a file has no index by time."""

@@ -131,17 +131,25 @@ class SqlRows:
             return names, set()
         return names, {name for name, kind in zip(names, types, strict=True) if kind == _TIMESTAMPTZ}
 
+    def _engine(self) -> sa.Engine:
+        try:
+            engine = sa.create_engine(secret(self.source.url_env, "the URL of a database"), poolclass=sa.NullPool)
+        except (exc.ArgumentError, ValueError, ModuleNotFoundError) as error:
+            raise self._unusable(type(error).__name__) from None
+        if "@" in (engine.url.host or ""):
+            raise self._unusable("an @ too many")
+        return engine
+
+    def _unusable(self, why: str) -> SourceMissing:
+        return SourceMissing(
+            f"{self.source.url_env} holds no usable SQLAlchemy URL ({why}); need e.g. "
+            "postgresql+psycopg://user@host/database, its driver installed, and @ : / in a password percent-encoded"
+        )
+
     @contextmanager
     def _connected(self) -> Iterator[sa.Connection]:
-        url = secret(self.source.url_env, "the URL of a database")
+        engine = self._engine()
         what = f"{self.source.table or 'a query'} behind {self.source.url_env}"
-        try:
-            engine = sa.create_engine(url, poolclass=sa.NullPool)
-        except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError) as error:
-            raise SourceMissing(
-                f"{self.source.url_env} holds no usable SQLAlchemy URL ({_said(error)}); "
-                "need e.g. postgresql+psycopg://user@host/database, and its driver installed"
-            ) from error
         try:
             with engine.connect() as connection:
                 yield connection

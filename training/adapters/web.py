@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import httpx
 import pyarrow as pa
@@ -15,7 +16,7 @@ from data_contracts.errors import CorruptFile, SourceMissing
 from data_contracts.shop import Table
 from data_contracts.sources import Http
 from mercato.paths import canonical_json
-from training.adapters.asking import Asking, plain
+from training.adapters.asking import Asking
 from training.adapters.environment import expanded, secret
 from training.adapters.records import stage
 from training.adapters.watermark import watermark
@@ -64,7 +65,9 @@ class HttpRecords:
         return pq.read_table(path)
 
     def _where(self) -> str:
-        return plain(_address(self.source.url))
+        """The address for people: variables by their names, neither user nor query."""
+        parts = urlsplit(self.source.url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
     def _first(self, since: datetime | None = None, until: datetime | None = None) -> httpx.URL:
         """The address of the first page."""
@@ -89,7 +92,7 @@ class HttpRecords:
                         f"{len(seen):,} pages: it would not end; check `source.pages`"
                     )
                 seen.add(following)
-                answer = self.asking.get(client, following)
+                answer = self.asking.get(client, following, self._where())
                 found = self._records(answer)
                 yield found
                 following = self._following(answer, following, empty=not found)
@@ -129,8 +132,8 @@ class HttpRecords:
 def _address(text: str) -> httpx.URL:
     try:
         url = httpx.URL(expanded(text))
-    except httpx.InvalidURL as error:
-        raise SourceMissing(f"{text!r} is no address ({error}); correct `source.url`") from error
+    except httpx.InvalidURL:
+        raise SourceMissing(f"{text!r} is no address; correct `source.url`") from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise SourceMissing(f"{text!r} is no http(s) address; correct `source.url`")
     return url
