@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from data_contracts.contract import Contract, RowRule, TableRule, contract_names, load_contract
 from data_contracts.datasets import DATASETS, dataset_names
-from data_contracts.shop import SHOPS, Table, load_shop, own_tables
+from data_contracts.shop import SHOPS, load_shop, own_tables
+from data_contracts.tables import Table
 
 _HEAD = """# Data dictionary
 

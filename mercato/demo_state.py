@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from data_contracts.shop import Shop, Table
+from data_contracts.shop import Shop
 from data_contracts.sources import PackageParquet
+from data_contracts.tables import Table
 from mercato.demo_airflow import REPOSITORY
 from mercato.paths import canonical_json
 from mercato.settings import Settings

@@ -28,8 +28,9 @@ from data_contracts.partitions import (
     quiet_days,
     writing,
 )
-from data_contracts.shop import Shop, Table
+from data_contracts.shop import Shop
 from data_contracts.sources import EventLog
+from data_contracts.tables import Table
 from mercato.paths import Lake
 from training.adapters import Adapter, open_source
 from training.days import by_known_at, chunks, each_day, in_order, split_by_day

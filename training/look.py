@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from data_contracts.errors import CorruptFile
-from data_contracts.shop import SourceType
 from data_contracts.sources import Csv, Files
+from data_contracts.tables import SourceType
 from training.adapters.delimited import named
 from training.adapters.records import flat
 from training.adapters.unpacked import format_of, opened, unpacked

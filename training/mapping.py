@@ -9,7 +9,8 @@ from ibis import _
 
 from data_contracts.checks import UNREADABLE
 from data_contracts.contract import Column, Contract
-from data_contracts.shop import Mapped, Shop, Table
+from data_contracts.shop import Shop
+from data_contracts.tables import Mapped, Table
 from mercato.identity import Identity
 from training.moments import UTC_TIME, timestamp, week_start
 

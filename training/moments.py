@@ -6,7 +6,8 @@ from typing import Any
 import ibis
 import ibis.expr.datatypes as dt
 
-from data_contracts.shop import EventTime, Shop
+from data_contracts.shop import Shop
+from data_contracts.tables import EventTime
 
 UTC_TIME = dt.Timestamp(timezone="UTC", scale=6)
 _OFFSET = r":\d\d(\.\d+)?\s*([Zz]|[+-]\d\d(:?\d\d)?)$"

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from data_contracts.shop import EventTime, KnownAt
 from data_contracts.sources import Auth, Csv, Pages, Source
+from data_contracts.tables import EventTime, KnownAt
 
 TEXT = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
 KINDS: list[type[BaseModel]] = list(get_args(get_args(Source)[0]))

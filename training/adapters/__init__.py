@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from data_contracts.shop import Table
 from data_contracts.sources import Files
+from data_contracts.tables import Table
 from training.adapters import event_log, files, parquet
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from data_contracts.errors import SourceMissing
-from data_contracts.shop import Table
 from data_contracts.sources import Files
+from data_contracts.tables import Table
 from mercato.paths import sha256_files
 from training.adapters.delimited import DelimitedFiles
 from training.adapters.environment import expanded
@@ -82,8 +82,8 @@ def found(source: Files) -> tuple[Path, ...]:
     paths = matching(source.path)
     if not paths:
         raise SourceMissing(
-            f"no file matches {str(Path.cwd() / expanded(source.path))!r}; check `source.path` in the shop's YAML: a relative one "
-            "begins where mercato is run"
+            f"no file matches {str(Path.cwd() / expanded(source.path))!r}; check `source.path` in the shop's YAML: "
+            "a relative one begins where mercato is run"
         )
     return paths
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.errors import CorruptFile, SourceMissing
-from data_contracts.shop import Table
 from data_contracts.sources import Logs
+from data_contracts.tables import Table
 from mercato.paths import sha256_files
 from training.adapters.environment import expanded
 from training.adapters.records import flat, stage

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from data_contracts.errors import SchemaMismatch, SourceMissing
-from data_contracts.shop import Table
 from data_contracts.sources import Sql
+from data_contracts.tables import Table
 from mercato.paths import canonical_json
 from training.adapters.environment import secret
 from training.adapters.watermark import watermark

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from data_contracts.shop import Table
+from data_contracts.tables import Table
 
 _FOLD = timedelta(hours=2)
 """A clock that is set back shows an hour twice: local bounds are this much wider."""

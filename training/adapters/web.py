@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.errors import CorruptFile, SourceMissing
-from data_contracts.shop import Table
 from data_contracts.sources import Http
+from data_contracts.tables import Table
 from mercato.paths import canonical_json
 from training.adapters.asking import Asking
 from training.adapters.environment import expanded, secret
