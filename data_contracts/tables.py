@@ -67,7 +67,7 @@ class KnownAt(Part):
     format: str = ""
     """strptime format where `column` is text."""
     overlap: timedelta = timedelta(0)
-    """How far before a window its watermark is read again; a row first seen there is known from the window's start."""
+    """How far before a window rows are looked for again; one first seen there is known from the window's start."""
     delay: timedelta = timedelta(0)
     """ISO 8601 duration, e.g. PT15M."""
     reason: str
@@ -84,8 +84,8 @@ class KnownAt(Part):
     def _one_way(self) -> Self:
         if bool(self.column) == ("delay" in self.model_fields_set):
             raise ValueError("found both or none of `column` and `delay`; need exactly one")
-        if (self.overlap or self.format) and not self.column:
-            raise ValueError("`overlap` and `format` go with `column`")
+        if self.format and not self.column:
+            raise ValueError("`format` goes with `column`")
         return self
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from data_contracts.errors import CorruptFile, NoWindow, SchemaMismatch, SourceMissing
 from data_contracts.partitions import OutOfSpace, manifests
+from data_contracts.shop import Shop
 from data_contracts.sources import PackageParquet
 from tests.lake_maker import MONDAY, NOON, days, hand_shop, line, make_lake, sample_shop, tree
 from training.errors import SourceChanged
@@ -184,3 +185,23 @@ def test_rows_of_a_quiet_day_that_come_later_are_not_slipped_in(tmp_path: Path) 
     at = MONDAY + timedelta(days=4)
     assert extract(lake, late, "transactions", **days(tuesday, 1, shop), observed_at=at).new_rows == 1
     assert lake.days("raw", "transactions") == ["2017-03-06", "2017-03-10"]
+
+
+def test_files_that_come_late_are_taken_by_the_overlap(tmp_path: Path) -> None:
+    """Monday's line arrives after Monday was extracted: Wednesday's window takes it once, known from its start."""
+    lake, wednesday = make_lake(tmp_path / "lake"), MONDAY + timedelta(days=2)
+
+    def looking_back(folder: Path, lines: list[dict[str, object]]) -> Shop:
+        shop = hand_shop(folder, lines)
+        table = shop.tables["transactions"]
+        known_at = table.known_at.model_copy(update={"overlap": timedelta(days=3)})
+        changed = table.model_copy(update={"known_at": known_at})
+        return shop.model_copy(update={"tables": {**shop.tables, "transactions": changed}})
+
+    shop = looking_back(tmp_path / "a", [line()])
+    extract(lake, shop, "transactions", **days(MONDAY, 2, shop))
+    late = looking_back(tmp_path / "b", [line(), line(2)])
+    for new in (1, 0):
+        assert extract(lake, late, "transactions", **days(wednesday, 1, shop)).new_rows == new
+    rows = pq.read_table(f"{lake.partition('raw', 'transactions', '2017-03-08')}/part.parquet", partitioning=None)
+    assert rows.select(["basket_id", "known_at"]).to_pylist() == [{"basket_id": 2, "known_at": wednesday}]
