@@ -43,6 +43,10 @@ class Lake:
         """Folder of one business day (`YYYY-MM-DD`, of `known_at`) of one table."""
         return self.path(layer, table, f"ds={ds}")
 
+    def aside(self) -> str:
+        """Folder of what is being written; a file that stays there was never put in place."""
+        return self.path(".aside")
+
     def days(self, layer: str, table: str) -> list[str]:
         """The business days that hold a finished partition, ascending."""
         found = self.fs.glob(posixpath.join(self.table(layer, table), "ds=*", "part.parquet"))
@@ -76,9 +80,9 @@ class Lake:
         A full disk or a kill leaves the old file at `path`, or none.
         """
         if isinstance(self.fs, LocalFileSystem):
-            target = Path(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+            aside = Path(self.aside(), f".{uuid.uuid4().hex}")
+            for folder in (aside.parent, Path(path).parent):
+                folder.mkdir(parents=True, exist_ok=True)
         else:
             aside = Path(tempfile.gettempdir()) / f"mercato-{uuid.uuid4().hex}"
         try:

@@ -41,7 +41,7 @@ def test_an_error_leaves_the_old_file(stored: Lake) -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert stored.read_bytes(path) == b"old"
-    assert len(stored.fs.ls(stored.path(), detail=False)) == 1
+    assert len(stored.fs.find(stored.path())) == 1
 
 
 def test_a_local_copy_is_what_lies_there_now(stored: Lake) -> None:
