@@ -83,15 +83,19 @@ class ArtefactStore:
         fitting = [str(path) for path in found if Path(str(path)).stem <= _stamp(until)]
         return ArtefactRef.model_validate(self.lake.read_json(fitting[-1])) if fitting else None
 
+    def release_path(self, release_id: str) -> str:
+        """Where the manifest of a release lies."""
+        return self.lake.path("releases", f"{release_id}.json")
+
     def save_release(self, manifest: Manifest) -> None:
         """Write the manifest; a release that exists keeps its first provenance."""
-        path = self.lake.path("releases", f"{manifest.release_id}.json")
+        path = self.release_path(manifest.release_id)
         if not self.lake.exists(path):
             self.lake.write_json(path, manifest.to_json())
 
     def release(self, release_id: str) -> Manifest:
         """The manifest, its hashes checked."""
-        path = self.lake.path("releases", f"{release_id}.json")
+        path = self.release_path(release_id)
         if not _RELEASE_ID.fullmatch(release_id) or not self.lake.exists(path):
             known = ", ".join(self.release_ids()[-3:]) or "none"
             raise UnknownRelease(f"found no release {release_id!r}; the newest known: {known}")

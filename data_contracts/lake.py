@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -99,19 +100,32 @@ def as_of(  # noqa: PLR0913 - lake and table, then names
 
 def snapshot(lake: Lake, table: str, *, known_before: datetime, since: datetime | None = None) -> dict[str, str]:
     """Business day -> SHA-256 of each partition that `as_of` reads."""
-    return {each.ds.isoformat(): each.sha256 for each in _read(lake, table, known_before, since)}
+    return _days_read(_read(lake, table, known_before, since))
 
 
-def snapshot_digest(
-    lake: Lake, table: str, *, event_before: datetime, known_before: datetime, since: datetime | None = None
+def _days_read(read: list[Manifest]) -> dict[str, str]:
+    return {each.ds.isoformat(): each.sha256 for each in read}
+
+
+def snapshot_digest(  # noqa: PLR0913 - as `as_of`
+    lake: Lake,
+    table: str,
+    *,
+    event_before: datetime,
+    known_before: datetime,
+    since: datetime | None = None,
+    among: Sequence[Manifest] | None = None,
 ) -> str:
-    """Hex SHA-256 that names the rows of `as_of` with the same arguments: partitions, bounds, contract version."""
+    """Hex SHA-256 that names the rows of `as_of` with the same arguments: partitions, bounds, contract version.
+
+    `among`: every manifest of the table up to `known_before` or later, for who has read them already.
+    """
     stated = {
         "table": load_contract(table).label,
         "event_before": event_before.isoformat(),
         "known_before": known_before.isoformat(),
         "since": since.isoformat() if since else None,
-        "partitions": snapshot(lake, table, known_before=known_before, since=since),
+        "partitions": _days_read(_read(lake, table, known_before, since, among)),
     }
     return hashlib.sha256(canonical_json(stated)).hexdigest()
 
@@ -129,14 +143,17 @@ def _shop(name: str) -> Shop:
     return load_shop(name)
 
 
-def _read(lake: Lake, table: str, known_before: datetime, since: datetime | None) -> list[Manifest]:
+def _read(
+    lake: Lake, table: str, known_before: datetime, since: datetime | None, among: Sequence[Manifest] | None = None
+) -> list[Manifest]:
     """Manifests of partitions that can hold a row: known before K and, as known_at >= event_time, after `since`."""
     for instant in (known_before, since):
         if instant is not None and instant.tzinfo is None:
             raise NoWindow(f"found the naive time {instant}, need one with a zone")
     last = _day(lake, known_before - _TICK)
-    first = _day(lake, since) if since else None
-    return [each for each in manifests(lake, "clean", table, first, last) if each.rows]
+    first = _day(lake, since) if since else date.min
+    found = manifests(lake, "clean", table, first, last) if among is None else among
+    return [each for each in found if each.rows and first <= each.ds <= last]
 
 
 def _day(lake: Lake, instant: datetime) -> date:

@@ -219,6 +219,7 @@ def _piece(  # noqa: PLR0913
     empty: list[str] = []
     no_input: list[str] = []
     changed: dict[str, str] = {}
+    read = _features_read(lake) if step == SNAPSHOT else {}
     silent = set() if redo or step == SNAPSHOT else partitions.quiet_days(lake, table)
     for day in days:
         if step == EXTRACT:
@@ -226,7 +227,7 @@ def _piece(  # noqa: PLR0913
         elif step == CLEAN:
             state = _clean(lake, table, day, redo=redo)
         else:
-            state = _snapshot(lake, day, stale=stale, redo=redo)
+            state = _snapshot(lake, day, read, stale=stale, redo=redo)
         if state == _NO_INPUT and extracted and day not in silent:
             state = _MISSING
         if day in silent and state == (_MISSING if step == EXTRACT else _NO_INPUT):
@@ -269,18 +270,30 @@ def _clean(lake: Lake, table: str, day: date, *, redo: bool) -> str:
     return _LET_GO if state != _PRESENT and day in partitions.let_go(lake, "raw", table) else state
 
 
-def _snapshot(lake: Lake, day: date, *, stale: bool, redo: bool) -> str:
-    """The state of the snapshots at the end of `day`."""
+def _features_read(lake: Lake) -> dict[str, list[Manifest]]:
+    """Clean table that a feature view reads -> its manifests."""
+    from feature_repo.views import VIEWS
+
+    return {
+        name: partitions.manifests(lake, "clean", name)
+        for name in sorted({name for view in VIEWS.values() for name in view.reads})
+    }
+
+
+def _snapshot(lake: Lake, day: date, read: dict[str, list[Manifest]], *, stale: bool, redo: bool) -> str:
+    """The state of the snapshots at the end of `day`; `read`: see `_features_read`."""
     from feature_repo.views import VIEWS, view_digest
 
     shop = load_shop(lake.shop)
     at = shop.day_start(day + timedelta(days=1))
+    inputs = {
+        name: snapshot_digest(lake, name, event_before=at, known_before=at, among=there) for name, there in read.items()
+    }
     reasons = []
     for view in VIEWS.values():
         found = partitions.manifest(lake, "features", view.name, (day + timedelta(days=1)).isoformat())
         if found is None:
             return _MISSING
-        inputs = {name: snapshot_digest(lake, name, event_before=at, known_before=at) for name in view.reads}
         if found.contract != f"{view.name}@{view_digest(view)[:12]}":
             reasons.append(f"the definition of {view.name} changed")
         reasons += [f"clean/{name} changed" for name in view.reads if found.inputs.get(name) != inputs[name]]

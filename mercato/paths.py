@@ -5,12 +5,13 @@ import json
 import os
 import posixpath
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import fsspec
 from filelock import FileLock
@@ -18,6 +19,9 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from mercato.settings import Settings
+
+_COPIES_SECONDS: Final = 86_400
+"""How long a local copy of an object that nobody asks for is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,10 @@ class Lake:
     def partition(self, layer: str, table: str, ds: str) -> str:
         """Folder of one business day (`YYYY-MM-DD`, of `known_at`) of one table."""
         return self.path(layer, table, f"ds={ds}")
+
+    def aside(self) -> str:
+        """Folder of what is being written; a file that stays there was never put in place."""
+        return self.path(".aside")
 
     def days(self, layer: str, table: str, file: str = "part.parquet") -> list[str]:
         """The business days of which `file` is there, ascending."""
@@ -73,11 +81,11 @@ class Lake:
         A full disk or a kill leaves the old file at `path`, or none.
         """
         if isinstance(self.fs, LocalFileSystem):
-            target = Path(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+            aside = Path(self.aside(), f".{uuid.uuid4().hex}")
+            for folder in (aside.parent, Path(path).parent):
+                folder.mkdir(parents=True, exist_ok=True)
         else:
-            aside = Path(os.environ.get("TMPDIR", "/tmp")) / f"mercato-{uuid.uuid4().hex}"  # noqa: S108
+            aside = Path(tempfile.gettempdir()) / f"mercato-{uuid.uuid4().hex}"
         try:
             yield aside
             if isinstance(self.fs, LocalFileSystem):
@@ -100,17 +108,36 @@ class Lake:
             yield
 
     def local(self, path: str) -> Path:
-        """A local copy of `path` (the file itself on a folder)."""
+        """A local copy of `path` as it is now (the file itself on a folder)."""
         if isinstance(self.fs, LocalFileSystem):
             return Path(path)
-        cached = fsspec.filesystem("filecache", fs=self.fs, cache_storage="/tmp/mercato-cache")  # noqa: S108
-        with cached.open(path) as handle:
-            return Path(handle.name)
+        version = f"{self.fs.unstrip_protocol(path)} {self.fs.ukey(path)}"
+        copy = _copies() / hashlib.sha256(version.encode()).hexdigest()
+        try:
+            os.utime(copy)
+        except FileNotFoundError:
+            aside = copy.with_name(f"{copy.name}.{uuid.uuid4().hex}")
+            self.fs.get_file(path, str(aside))
+            aside.replace(copy)
+        return copy
+
+
+def _copies() -> Path:
+    """The folder of this user's local copies."""
+    folder = Path(tempfile.gettempdir()) / f"mercato-cache-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def lake(settings: Settings, shop: str | None = None) -> Lake:
-    """The lake that `MERCATO_DATA_URL` names, for `shop` (default: `MERCATO_SHOP`)."""
-    fs, root = fsspec.core.url_to_fs(settings.data_root())
+    """The lake that `MERCATO_DATA_URL` names, for `shop` (default: `MERCATO_SHOP`); old local copies go."""
+    # What another process wrote must be seen: an object store's listings are not cached.
+    fs, root = fsspec.core.url_to_fs(settings.data_root(), use_listings_cache=False)
+    if not isinstance(fs, LocalFileSystem):
+        for copy in _copies().iterdir():
+            with suppress(FileNotFoundError):  # another process does the same
+                if copy.stat().st_mtime < time.time() - _COPIES_SECONDS:
+                    copy.unlink()
     return Lake(fs=fs, root=str(root), shop=shop or settings.shop)
 
 

@@ -5,12 +5,11 @@ no longer read by anybody, and the next run takes the rest. A raw partition's ma
 day was extracted, and without it a second look at the source would take every row for a late correction.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
@@ -18,16 +17,11 @@ from data_contracts import partitions
 from data_contracts.errors import CorruptFile
 from data_contracts.shop import load_shop
 from mercato import paths
-from mercato.clock import real
 from mercato.paths import Lake
-from mercato.retention_needs import Needs, feature_instants, needs
+from mercato.retention_needs import JUST_WRITTEN, Needs, feature_instants, needs, settled
 from mercato.settings import Settings
 from mercato.stores import impressions
 
-_ASIDE: Final = re.compile(r"\..+\.[0-9a-f]{8}(\.part)?")
-"""Name of a file that `Lake.writing` has not put in place yet."""
-_SETTLED: Final = timedelta(days=1)
-"""By the machine's clock: a file younger than this may belong to a run at work."""
 log = structlog.get_logger()
 
 
@@ -49,17 +43,20 @@ def plan(settings: Settings, at: datetime) -> list[Item]:
 
     What is younger than its lifetime is not listed. Errors as `retention_needs.needs`.
     """
-    lake = paths.lake(settings)
+    return list(_items(settings, paths.lake(settings), at))
+
+
+def _items(settings: Settings, lake: Lake, at: datetime) -> Iterator[Item]:
+    """The plan, found as far as it is asked for: what goes is judged shortly before it goes."""
     kept = needs(settings, at)
-    return [
-        *_days(settings, lake, kept, at, layer="raw", days=settings.keep_raw_days),
-        *_days(settings, lake, kept, at, layer="quarantine", days=settings.keep_quarantine_days),
-        *_days(settings, lake, kept, at, layer="features", days=settings.keep_snapshots_days),
-        *_releases(settings, lake, kept),
-        *_runs(settings, kept, at),
-        *_impressions(settings, kept, at),
-        *_leftovers(lake),
-    ]
+    yield from _days(settings, lake, kept, at, layer="raw", days=settings.keep_raw_days)
+    yield from _days(settings, lake, kept, at, layer="quarantine", days=settings.keep_quarantine_days)
+    yield from _days(settings, lake, kept, at, layer="features", days=settings.keep_snapshots_days)
+    kept = needs(settings, at)  # deleting days takes time, in which a release may have been made
+    yield from _releases(settings, lake, kept)
+    yield from _runs(settings, kept, at)
+    yield from _impressions(settings, kept, at)
+    yield from _leftovers(lake)
 
 
 def summary(settings: Settings, items: list[Item]) -> dict[str, Any]:
@@ -80,7 +77,7 @@ def apply(settings: Settings, at: datetime) -> dict[str, int]:
     """How many of each kind went at the instant `at`; a kill leaves the rest for the next run."""
     lake = paths.lake(settings)
     gone: dict[str, int] = {}
-    for item in plan(settings, at):
+    for item in _items(settings, lake, at):
         if item.goes:
             _delete(settings, lake, item, at)
             log.info("retention.deleted", kind=item.kind, name=item.name, why=item.why)
@@ -171,10 +168,8 @@ def _releases(settings: Settings, lake: Lake, kept: Needs) -> Iterator[Item]:
     for path in sorted(str(each) for each in lake.fs.glob(lake.path("artefacts", "*"))):
         name = PurePosixPath(path).name
         if len(name) == 64 and name not in kept.artefacts:  # noqa: PLR2004 - hex digits of SHA-256
-            settled = _settled(lake, path)
-            yield Item(
-                "artefact", path, "in no kept release" if settled else "written within the last day", goes=settled
-            )
+            goes = settled(lake, path)
+            yield Item("artefact", path, "in no kept release" if goes else JUST_WRITTEN, goes=goes)
 
 
 def _runs(settings: Settings, kept: Needs, at: datetime) -> Iterator[Item]:
@@ -202,13 +197,6 @@ def _impressions(settings: Settings, kept: Needs, at: datetime) -> Iterator[Item
 
 def _leftovers(lake: Lake) -> Iterator[Item]:
     """Files that a killed run had written aside."""
-    for path in sorted(str(each) for each in lake.fs.find(lake.path())):
-        if _ASIDE.fullmatch(PurePosixPath(path).name) and _settled(lake, path):
+    for path in sorted(str(each) for each in lake.fs.find(lake.aside())):
+        if settled(lake, path):
             yield Item("leftover", path, "written aside over a day ago and never put in place", goes=True)
-
-
-def _settled(lake: Lake, path: str) -> bool:
-    """Whether a file was last written more than a day ago; the machine's clock, since files bear its time."""
-    written: datetime = lake.fs.modified(path)
-    written = written if written.tzinfo else written.replace(tzinfo=UTC)
-    return real() - written > _SETTLED

@@ -5,13 +5,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import PurePosixPath
+from typing import Final
 
 from data_contracts.artefact_store import ArtefactRef, ArtefactStore
 from data_contracts.errors import ArtefactRefused
 from data_contracts.release import Manifest
 from mercato import paths
+from mercato.clock import real
+from mercato.paths import Lake
 from mercato.settings import Settings
 from mercato.stores.routing import RoutingDocument, routing_store
+
+JUST_WRITTEN: Final = "written within the last day"
+"""Why something stays that a run at work may be about to name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +58,14 @@ def needs(settings: Settings, at: datetime) -> Needs:
         )
     since = at - timedelta(days=settings.keep_releases_days)
     kept = _kept_releases(settings, manifests, history, since, window_since)
+    kept |= {
+        each: JUST_WRITTEN for each in manifests.keys() - kept if not settled(store.lake, store.release_path(each))
+    }
     chosen = [manifests[each] for each in kept]
     in_releases = {each.sha256: m.release_id for m in chosen for each in m.identity.artefacts.values()}
     refs = _refs(store)
     kept_refs = _kept_refs(settings, refs, in_releases, since, window_since)
+    kept_refs |= {path: JUST_WRITTEN for path in refs.keys() - kept_refs if not settled(store.lake, path)}
     return Needs(
         window_since=window_since,
         releases=kept,
@@ -110,6 +120,7 @@ def _kept_refs(
     settings: Settings, refs: dict[str, ArtefactRef], in_releases: dict[str, str], since: datetime, window: datetime
 ) -> dict[str, str]:
     newest = {PurePosixPath(path).parent.name: path for path in refs}
+    first = {PurePosixPath(path).parent.name: path for path, ref in refs.items() if ref.fit_until <= window}
     kept = {}
     for path, ref in refs.items():
         if newest[PurePosixPath(path).parent.name] == path:
@@ -120,7 +131,22 @@ def _kept_refs(
             kept[path] = "kept for ever: MERCATO_KEEP_RELEASES_DAYS is 0"
         elif ref.fit_until >= min(since, window):
             kept[path] = "younger than MERCATO_KEEP_RELEASES_DAYS or within MERCATO_REPLAY_WINDOW_DAYS"
+        elif path in first.values():
+            kept[path] = f"the newest for a replay as of {window.date()} (MERCATO_REPLAY_WINDOW_DAYS)"
     return kept
+
+
+def settled(lake: Lake, path: str) -> bool:
+    """Whether a file was last written more than a day ago; the machine's clock, since files bear its time.
+
+    One that a run put in place meanwhile is not.
+    """
+    try:
+        written: datetime = lake.fs.modified(path)
+    except FileNotFoundError:
+        return False
+    written = written if written.tzinfo else written.replace(tzinfo=UTC)
+    return real() - written > timedelta(days=1)
 
 
 def feature_instants(settings: Settings, fits: Mapping[datetime, str]) -> dict[datetime, str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -12,13 +12,13 @@ import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, PositiveFloat, PositiveInt
+from pydantic import BaseModel, PositiveInt
 
 from data_contracts.contract import Contract, load_contract
 from data_contracts.datasets import DATASETS
 from data_contracts.errors import SourceMissing
 from data_contracts.lake import arrow_schema, as_of, snapshot_digest
-from data_contracts.partitions import describe, encode, writing
+from data_contracts.partitions import describe, encode, manifests, writing
 from data_contracts.shop import load_shop
 from feature_repo.ranker_features import COLUMN, FEATURE_NAMES
 from mercato.paths import Lake, canonical_json
@@ -32,6 +32,10 @@ GRADES: Final = {"click": 1, "cart": 2, "purchase": 3}
 """Outcome -> label; lambdarank's gain is 2 ** label - 1."""
 FEATURE_SET: Final = hashlib.sha256(json.dumps(FEATURE_NAMES).encode()).hexdigest()[:16]
 """Digest under which the gateway logs the features of today's rankers."""
+SURFACE: Final = "recommend"
+"""Where the rankers that learn had ordered what was shown."""
+MAX_WEIGHT: Final = 20.0
+"""Most that one row may count: 1 / propensity is clipped here."""
 _EARLY: Final = timedelta(days=1)
 """An outcome may carry an earlier time than its impression, by a slow clock of the sender; its random request_id
 proves that it came after."""
@@ -44,14 +48,8 @@ class FeedbackConfig(BaseModel, frozen=True, extra="forbid"):
     """Days from the impression on in which an outcome counts."""
     lookback_days: PositiveInt = 28
     """How far back impressions are read, in days before `until`."""
-    surfaces: tuple[str, ...] = ("recommend",)
-    """Where the ranker that learns had ordered what was shown."""
     min_feedback_rows: PositiveInt = 1_000
     """Products shown that led to something; with fewer, rankers learn from purchases alone."""
-    max_weight: PositiveFloat = 20.0
-    """Most that one row may count: 1 / propensity is clipped here."""
-    simulated: bool = False
-    """Whether requests with simulated events count."""
 
 
 DEFAULT: Final = FeedbackConfig()
@@ -83,15 +81,14 @@ def outcomes(lake: Lake, config: FeedbackConfig, until: datetime) -> pa.Table:
 
     Ordered by `known_at`, then the key. An event counts for the impression of the same request and product when it
     happened less than `window_days` after it. Nothing that happened or became known at or after `until` is seen.
-    A shop that has shown nothing yet gets no rows.
+    Requests with simulated events are left out. A shop that has shown nothing yet gets no rows.
     """
     since, window = until - timedelta(days=config.lookback_days), ibis.interval(days=config.window_days)
     shown = _rows(lake, "impressions", since, until)
     events = _rows(lake, "interactions", since - _EARLY, until)
-    if not config.simulated:
-        made_up = events.filter(events.origin == "simulated", events.request_id.notnull())
-        shown = shown.anti_join(made_up.select("request_id").distinct(), "request_id")
-        events = events.filter(events.origin != "simulated")
+    made_up = events.filter(events.origin == "simulated", events.request_id.notnull())
+    shown = shown.anti_join(made_up.select("request_id").distinct(), "request_id")
+    events = events.filter(events.origin != "simulated")
     graded = events.filter(events.type.isin(list(GRADES)))
     graded = graded.select(
         "request_id",
@@ -114,16 +111,14 @@ def outcomes(lake: Lake, config: FeedbackConfig, until: datetime) -> pa.Table:
     return rows.select(*schema.names).order_by("known_at", *contract().key).to_pyarrow().cast(schema).combine_chunks()
 
 
-def write(lake: Lake, config: FeedbackConfig, until: datetime) -> FeedbackReport:
-    """What was written to `datasets/impression_outcomes/until=…,config=…/`.
+def write(lake: Lake, config: FeedbackConfig, until: datetime, frame: pa.Table) -> FeedbackReport:
+    """What was written of `outcomes` to `datasets/impression_outcomes/until=…,config=…/`.
 
     One partition per business day of `known_at`. The same clean tables and settings leave the same bytes.
     """
-    frame = outcomes(lake, config, until)
     shop = load_shop(lake.shop)
     inputs = {name: snapshot_digest(lake, name, event_before=until, known_before=until) for name in READS}
-    inputs["config"] = hashlib.sha256(canonical_json(config.model_dump(mode="json"))).hexdigest()
-    version = f"until={until:%Y%m%dT%H%M%SZ},config={inputs['config'][:8]}"
+    inputs["config"], version = _digest(config), _version(config, until)
     days = sorted({shop.business_day(at) for at in pc.unique(frame["known_at"]).to_pylist()})
     hashes = []
     with writing(lake) as out:
@@ -134,21 +129,35 @@ def write(lake: Lake, config: FeedbackConfig, until: datetime) -> FeedbackReport
             out.put(data, described)
             hashes.append(described.sha256)
     led = int(pc.sum(pc.greater(frame["label"], 0)).as_py() or 0)
-    return FeedbackReport(version, frame.num_rows, led, len(days), hashlib.sha256("".join(hashes).encode()).hexdigest())
+    return FeedbackReport(version, frame.num_rows, led, len(days), _together(hashes))
+
+
+def recorded(lake: Lake, config: FeedbackConfig, until: datetime) -> str:
+    """The `sha256` that `write` reported of a version; that of no rows when it is not there."""
+    return _together(each.sha256 for each in manifests(lake, "datasets", f"{DATASET}/{_version(config, until)}"))
+
+
+def _version(config: FeedbackConfig, until: datetime) -> str:
+    return f"until={until:%Y%m%dT%H%M%SZ},config={_digest(config)[:8]}"
+
+
+def _digest(config: FeedbackConfig) -> str:
+    return hashlib.sha256(canonical_json(config.model_dump(mode="json"))).hexdigest()
+
+
+def _together(hashes: Iterable[str]) -> str:
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def ranker_rows(frame: pa.Table, config: FeedbackConfig, until: datetime) -> RankerRows | None:
     """What a ranker learns from `outcomes`, a group per request; None while `min_feedback_rows` are not reached.
 
-    Features are those that were logged, and only rows whose ranker read today's features count. Requests that led
-    to nothing are left out: a list without a preference teaches lambdarank nothing. A row weighs 1 / propensity, at
-    most `max_weight`.
+    Features are those that were logged, and only rows whose ranker read today's features count. A label counts once
+    it is settled: the purchase may follow the click. Requests that led to nothing are left out: a list without a
+    preference teaches lambdarank nothing. A row weighs 1 / propensity, at most `MAX_WEIGHT`.
     """
-    usable = pc.and_(
-        pc.is_in(frame["surface"], pa.array(config.surfaces)),
-        pc.fill_null(pc.equal(frame["feature_set"], FEATURE_SET), False),
-    )
-    frame = frame.filter(usable)
+    usable = pc.and_(pc.equal(frame["surface"], SURFACE), pc.equal(frame["feature_set"], FEATURE_SET))
+    frame = frame.filter(pc.and_(usable, frame["settled"]))
     led = pc.greater(frame["label"], 0)
     if (pc.sum(led).as_py() or 0) < config.min_feedback_rows:
         return None
@@ -157,7 +166,7 @@ def ranker_rows(frame: pa.Table, config: FeedbackConfig, until: datetime) -> Ran
     blob = bytes.fromhex("".join(frame["features"].to_pylist()))
     features = np.frombuffer(blob, "<f4").reshape(frame.num_rows, len(FEATURE_NAMES)).astype(np.float32)
     labels = frame["label"].to_numpy().astype(np.uint8)
-    weights = np.minimum(1.0 / frame["propensity"].to_numpy(), config.max_weight).astype(np.float32)
+    weights = np.minimum(1.0 / frame["propensity"].to_numpy(), MAX_WEIGHT).astype(np.float32)
     return RankerRows(
         features=features,
         labels=labels,

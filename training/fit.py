@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import pandas as pd
+import pyarrow as pa
 from pydantic import BaseModel
 
 from data_contracts.lake import as_of
@@ -107,12 +108,12 @@ def past(settings: Settings, until: datetime) -> Past:
     return Past(artefacts, customers(settings, since, keys), bought, since, until)
 
 
-def ranker_rows(settings: Settings, until: datetime) -> tuple[dict[str, RankerRows], PipelineConfig]:
+def ranker_rows(settings: Settings, until: datetime, shown: pa.Table) -> tuple[dict[str, RankerRows], PipelineConfig]:
     """Goal -> the rows that its ranker learns from, and the candidate settings they were made with.
 
     `all` learns from the last label window before `until`, `novel` from the last `NOVEL_WINDOWS` (fewer, when the
     history is too short). In each window everything but the labels is as of the window's beginning. Both learn from
-    what was shown as well (`training.feedback`), once that has led to enough.
+    what was `shown` as well (`training.feedback.outcomes`), once that has led to enough.
     """
     from training import dataset, feedback
     from training.ranker import NOVEL_WINDOWS
@@ -130,6 +131,5 @@ def ranker_rows(settings: Settings, until: datetime) -> tuple[dict[str, RankerRo
         windows.append(built if not windows else dataset.only_novel(built))
         end, config = then.since, then.artefacts.config
     novel = dataset.concatenate([dataset.only_novel(windows[0]), *windows[1:]])
-    shown = feedback.outcomes(paths.lake(settings), feedback.DEFAULT, until)
     learned = feedback.ranker_rows(shown, feedback.DEFAULT, until)
     return feedback.joined({"all": windows[0], "novel": novel}, learned), config

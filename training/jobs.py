@@ -220,9 +220,10 @@ def build_ranker_rows(settings: Settings, until: datetime) -> dict[str, Any]:
     from training import dataset, feedback, fit
     from training import rows as ranker_rows
 
-    fed = feedback.write(paths.lake(settings), feedback.DEFAULT, until)
-    built, pipeline = fit.ranker_rows(settings, until)
     lake = paths.lake(settings)
+    shown = feedback.outcomes(lake, feedback.DEFAULT, until)
+    fed = feedback.write(lake, feedback.DEFAULT, until, shown)
+    built, pipeline = fit.ranker_rows(settings, until, shown)
     for goal, rows in built.items():
         with lake.writing(rows_path(lake, goal, until)) as aside:
             ranker_rows.save(rows, pipeline, aside)

@@ -8,12 +8,14 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_contracts.checks import BROKEN
 from data_contracts.errors import SourceMissing
-from data_contracts.partitions import manifests, part_path
+from data_contracts.lake import connect
+from data_contracts.partitions import Manifest, manifests, part_path
 from data_contracts.shop import Shop
 from mercato.paths import Lake
 from training.row_files import typed, write_rows
@@ -21,6 +23,9 @@ from training.row_files import typed, write_rows
 ROW, DAY, RULES, CUSTOMER_KEY = "_row", "_day", "_rules", "_customer_key"
 ABOUT = pa.schema([(name, pa.string()) for name in (ROW, DAY, RULES, CUSTOMER_KEY)])
 """Columns that say where an exported row comes from; its source's own columns follow."""
+_BETWEEN, _ROW_DIGITS = "\x1f", 16
+"""Between the day, the customer's key, the source's row and, from the second equal row on, its number: the SHA-256 of
+these begins with ROW."""
 _TICK = timedelta(microseconds=1)
 
 
@@ -28,30 +33,41 @@ def listing(lake: Lake, shop: Shop, tables: list[str], since: datetime, until: d
     """Rows in quarantine per table, day and rule, how many of them were readmitted since, and an example of each.
 
     A row that breaks two rules counts under both.
+
+    Raises:
+        BadShop: the shop has no such table.
     """
-    found = []
-    for table in tables:
-        back = readmitted(lake, table)
-        for day, rows in _days(lake, shop, table, since, until):
-            counts: Counter[str] = Counter()
-            again: Counter[str] = Counter()
-            examples: dict[str, str] = {}
-            for row in rows:
-                for rule in row[BROKEN].split(","):
-                    counts[rule] += 1
-                    again[rule] += row[ROW] in back
-                    examples.setdefault(rule, row["source_row"])
-            found += [
-                {
-                    "table": table,
-                    "day": day.isoformat(),
-                    "rule": rule,
-                    "rows": n,
-                    "readmitted": again[rule],
-                    "example": examples[rule],
-                }
-                for rule, n in sorted(counts.items())
-            ]
+    return [row for table in tables for row in _counted(lake, shop, table, since, until)]
+
+
+def _counted(lake: Lake, shop: Shop, table: str, since: datetime, until: datetime) -> list[dict[str, Any]]:
+    """`listing` of one table."""
+    shop.table(table)
+    days = {part_path(lake, each): each.ds.isoformat() for each in _parts(lake, shop, table, since, until)}
+    if not days:
+        return []
+    files = {"hive_partitioning": False, "union_by_name": True, "filename": True, "file_row_number": True}
+    rows = connect().read_parquet(list(days), **files)
+    rows = rows.join(ibis.memtable({"filename": list(days), "day": list(days.values())}), "filename")
+    key = rows["customer_key"] if "customer_key" in rows.columns else ibis.null("string")
+    said = ibis.literal(_BETWEEN).join([rows.day, key.fill_null(str(None)), rows.source_row])
+    nth = ibis.row_number().over(group_by=said, order_by=rows.file_row_number) + 1
+    said = said + (nth > 1).ifelse(ibis.literal(_BETWEEN) + nth.cast("string"), "")
+    back = ibis.memtable(pa.table({"row": pa.array(sorted(readmitted(lake, table)), pa.string())}))
+    rows = rows.select(
+        "day",
+        "source_row",
+        at=rows.file_row_number,
+        rule=rows[BROKEN].split(",").unnest(),
+        back=said.hexdigest("sha256").substr(0, _ROW_DIGITS).isin(back.row),
+    )
+    counts = rows.group_by("day", "rule").agg(
+        rows=rows.count(), readmitted=rows.back.cast("int64").sum(), example=rows.source_row.argmin(rows.at)
+    )
+    counted = counts.mutate(table=ibis.literal(table)).order_by("day", "rule")
+    found: list[dict[str, Any]] = (
+        counted.select("table", "day", "rule", "rows", "readmitted", "example").to_pyarrow().to_pylist()
+    )
     return found
 
 
@@ -137,13 +153,16 @@ def _days(
     lake: Lake, shop: Shop, table: str, since: datetime, until: datetime
 ) -> Iterator[tuple[date, list[dict[str, Any]]]]:
     """(day, its quarantined rows with ROW), ascending."""
-    first, last = shop.business_day(since), shop.business_day(until - _TICK)
-    for each in manifests(lake, "quarantine", table, first, last):
+    for each in _parts(lake, shop, table, since, until):
         rows = pq.read_table(part_path(lake, each), partitioning=None).to_pylist()
         equal: Counter[str] = Counter()
         for row in rows:
-            said = "\x1f".join([each.ds.isoformat(), str(row.get("customer_key")), row["source_row"]])
+            said = _BETWEEN.join([each.ds.isoformat(), str(row.get("customer_key")), row["source_row"]])
             equal[said] += 1
-            said += f"\x1f{equal[said]}" if equal[said] > 1 else ""
-            row[ROW] = hashlib.sha256(said.encode()).hexdigest()[:16]
+            said += f"{_BETWEEN}{equal[said]}" if equal[said] > 1 else ""
+            row[ROW] = hashlib.sha256(said.encode()).hexdigest()[:_ROW_DIGITS]
         yield each.ds, rows
+
+
+def _parts(lake: Lake, shop: Shop, table: str, since: datetime, until: datetime) -> list[Manifest]:
+    return manifests(lake, "quarantine", table, shop.business_day(since), shop.business_day(until - _TICK))

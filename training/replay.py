@@ -20,7 +20,7 @@ from mercato import paths
 from mercato.errors import MercatoError
 from mercato.paths import sha256_file
 from mercato.settings import Settings
-from training import jobs, replay_compare, replay_datasets
+from training import feedback, jobs, replay_compare, replay_datasets
 from training.errors import BadConfig
 from training.provenance import code_revision, package_versions
 from training.replay_compare import Verdict
@@ -58,7 +58,9 @@ PARTS: Final[Mapping[str, Part]] = {
         ("product_features", "keyword_index", "faiss_index"), jobs.rebuild_index, after=("features", "embeddings")
     ),
     "ranker_rows": Part(
-        ("datasets/ranker_rows_all", "datasets/ranker_rows_novel"), jobs.build_ranker_rows, after=("features",)
+        tuple(f"datasets/{name}" for name in (feedback.DATASET, "ranker_rows_all", "ranker_rows_novel")),
+        jobs.build_ranker_rows,
+        after=("features",),
     ),
     **{
         f"ranker_{goal}": Part(
@@ -87,6 +89,11 @@ class Report:
     """Each against the recorded one; empty for another K than D, of which nothing is recorded."""
     not_reproduced: dict[str, list[str]] = field(default_factory=dict)
     """Name -> why it could not be built, or what is different from when the recorded one was made."""
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether all was built and is as recorded; a note on a contract, or on what people made, does not count."""
+        return not self.not_reproduced.keys() & {made for part in PARTS.values() for made in part.makes}
 
 
 def replay(
@@ -186,27 +193,12 @@ def _build(scratch: Settings, report: Report, name: str, at: datetime) -> str:
         part.job(scratch, at)
     except MercatoError as error:
         return str(error)
-    for made in part.makes:
-        report.rebuilt[made] = sha256_file(_file(scratch, made, at))
+    except Exception as error:  # a defect in one part must not cost the other parts
+        log.exception("replay.failed", part=name)
+        return f"{type(error).__name__}: {error}; see the log"
+    report.rebuilt |= {made: _recorded(scratch, made, at) for made in part.makes}
     log.info("replay.rebuilt", part=name, **{made: report.rebuilt[made][:12] for made in part.makes})
     return ""
-
-
-def _file(scratch: Settings, name: str, as_of: datetime) -> Path:
-    """Where the file behind a name that was built in the scratch folder lies."""
-    lake = paths.lake(scratch)
-    kind, _, rest = name.partition("/")
-    if kind == "features":
-        return lake.local(f"{lake.partition('features', rest, _day(scratch, as_of))}/part.parquet")
-    if kind == "datasets" and rest in replay_datasets.FROM_TABLES:
-        made = replay_datasets.recorded(scratch, rest, as_of)
-        assert made is not None  # noqa: S101 - the job just wrote it
-        return lake.local(replay_datasets.rows_file(scratch, made))
-    if kind == "datasets":
-        return lake.local(jobs.rows_path(lake, rest.removeprefix("ranker_rows_"), as_of))
-    ref = ArtefactStore(lake).newest_ref(name, until=as_of)
-    assert ref is not None  # noqa: S101 - the job just wrote it
-    return lake.local(lake.path("artefacts", ref.artefact.sha256))
 
 
 def _compare(
@@ -215,7 +207,7 @@ def _compare(
     """The verdict on one name, and the reasons when it did not hold."""
     rebuilt, store = report.rebuilt[name], ArtefactStore(paths.lake(settings))
     if "/" in name:
-        recorded = _recorded_file(settings, name, as_of)
+        recorded = _recorded(settings, name, as_of)
         verdict = replay_compare.by_bytes(name, rebuilt, recorded)
         return verdict, _rewritten(settings, name, as_of) if recorded else ["it was not built as of then, or is gone"]
     part = next(part for part, each in PARTS.items() if name in each.makes)
@@ -226,13 +218,13 @@ def _compare(
         return replay_compare.by_bytes(name, rebuilt, ""), [f"none is recorded as of {at.isoformat()}; {before}"]
     why = _changes(settings, ref, at)
     try:
-        return replay_compare.artefact(name, _file(scratch, name, as_of), rebuilt, ref, store), why
+        return replay_compare.artefact(name, rebuilt, ArtefactStore(paths.lake(scratch)), ref, store), why
     except MercatoError as error:
         return replay_compare.by_bytes(name, rebuilt, ref.artefact.sha256), [str(error), *why]
 
 
-def _recorded_file(settings: Settings, name: str, as_of: datetime) -> str:
-    """sha256 of a snapshot or a dataset of the lake; empty when it is not there."""
+def _recorded(settings: Settings, name: str, as_of: datetime) -> str:
+    """sha256 of a snapshot, a dataset or an artefact of a lake; empty when it is not there."""
     lake = paths.lake(settings)
     kind, _, rest = name.partition("/")
     if kind == "features":
@@ -241,8 +233,13 @@ def _recorded_file(settings: Settings, name: str, as_of: datetime) -> str:
     if rest in replay_datasets.FROM_TABLES:
         then = replay_datasets.recorded(settings, rest, as_of)
         return then.sha256 if then else ""
-    path = jobs.rows_path(lake, rest.removeprefix("ranker_rows_"), as_of)
-    return sha256_file(lake.local(path)) if lake.exists(path) else ""
+    if rest == feedback.DATASET:
+        return feedback.recorded(lake, feedback.DEFAULT, as_of)
+    if kind == "datasets":
+        path = jobs.rows_path(lake, rest.removeprefix("ranker_rows_"), as_of)
+        return sha256_file(lake.local(path)) if lake.exists(path) else ""
+    ref = ArtefactStore(lake).newest_ref(name, until=as_of)
+    return ref.artefact.sha256 if ref else ""
 
 
 def _rewritten(settings: Settings, name: str, as_of: datetime) -> list[str]:
@@ -254,7 +251,7 @@ def _rewritten(settings: Settings, name: str, as_of: datetime) -> list[str]:
         return replay_datasets.changes(settings, version)
     then = partitions.manifest(lake, kind, rest, _day(settings, as_of)) if kind == "features" else None
     if then is None:
-        return ["clean rows, code or packages changed since it was written; ranker rows do not note which"]
+        return [f"clean rows, code or packages changed since it was written; {rest} does not say which"]
     why = [
         f"clean/{table} was written anew since, or its contract has another version"
         for table, digest in sorted(then.inputs.items())

@@ -43,8 +43,8 @@ def by_bytes(name: str, rebuilt: str, recorded: str) -> Verdict:
     return Verdict(name, said, "bytes", recorded)
 
 
-def artefact(name: str, made: Path, rebuilt: str, ref: ArtefactRef, store: ArtefactStore) -> Verdict:
-    """The verdict on a rebuilt artefact at `made` with the hash `rebuilt`.
+def artefact(name: str, rebuilt: str, made: ArtefactStore, ref: ArtefactRef, store: ArtefactStore) -> Verdict:
+    """The verdict on the artefact of `made` with the hash `rebuilt`; vectors of other texts are others.
 
     Raises:
         ArtefactRefused: vectors must be compared, and the recorded file is missing or changed.
@@ -52,7 +52,11 @@ def artefact(name: str, made: Path, rebuilt: str, ref: ArtefactRef, store: Artef
     plain = by_bytes(name, rebuilt, ref.artefact.sha256)
     if plain.held or name not in VECTORS:
         return plain
-    difference = _furthest(VECTORS[name](made), VECTORS[name](store.fetch_one(name, ref.artefact)))
+    again = made.fetch_one(name, ref.artefact.model_copy(update={"sha256": rebuilt}))
+    (texts, vectors), (texts_then, then) = VECTORS[name](again), VECTORS[name](store.fetch_one(name, ref.artefact))
+    if texts != texts_then:
+        return Verdict(name, "differs", "texts", ref.artefact.sha256)
+    difference = _furthest(vectors, then)
     said = "within tolerance" if difference <= TOLERANCE else "differs"
     return Verdict(name, said, f"1 - cosine of each vector, at most {TOLERANCE}", ref.artefact.sha256, difference)
 
@@ -65,13 +69,13 @@ def _furthest(one: Floats, other: Floats) -> float:
     return float(np.max(np.einsum("ij,ij->i", apart, apart) / 2, initial=0.0))
 
 
-def _product_vectors(path: Path) -> Floats:
+def _product_vectors(path: Path) -> tuple[list[str], Floats]:
     texts, vectors, _ = read_vectors(path)
     order = sorted(range(len(texts)), key=texts.__getitem__)
-    return np.ascontiguousarray(vectors[order])
+    return sorted(texts), np.ascontiguousarray(vectors[order])
 
 
-def _faiss_index(path: Path) -> Floats:
+def _faiss_index(path: Path) -> tuple[list[str], Floats]:
     import faiss
 
     try:
@@ -79,11 +83,11 @@ def _faiss_index(path: Path) -> Floats:
     except RuntimeError as error:
         raise ArtefactRefused(f"{path.name} is no FAISS index: {error}") from error
     vectors: Floats = index.reconstruct_n(0, index.ntotal)
-    return vectors
+    return [], vectors
 
 
-VECTORS: Final[Mapping[str, Callable[[Path], Floats]]] = {
+VECTORS: Final[Mapping[str, Callable[[Path], tuple[list[str], Floats]]]] = {
     "product_vectors": _product_vectors,
     "faiss_index": _faiss_index,
 }
-"""Artefact that comes out of an encoder -> its vectors, one row per text."""
+"""Artefact that comes out of an encoder -> its texts, where it holds them, and its vectors, one row per text."""

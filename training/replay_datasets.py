@@ -8,7 +8,7 @@ from mercato import paths
 from mercato.settings import Settings
 from training.datasets.builder import Inputs
 from training.datasets.kinds import BUILDERS, builder
-from training.datasets.versions import DatasetManifest, build, folder, versions
+from training.datasets.versions import DatasetManifest, build, versions
 
 FROM_TABLES = tuple(sorted(name for name, each in BUILDERS.items() if each.reads))
 """Datasets that are made of clean tables."""
@@ -25,12 +25,6 @@ def recorded(settings: Settings, name: str, at: datetime) -> DatasetManifest | N
     first = load_shop(settings.shop).window()[0]
     found = [each for each in versions(paths.lake(settings), name) if (each.since, each.until) == (first, at)]
     return found[-1] if found else None
-
-
-def rows_file(settings: Settings, found: DatasetManifest) -> str:
-    """Path of the rows of a version."""
-    lake = paths.lake(settings)
-    return f"{folder(lake, found.name, found.version)}/rows.parquet"
 
 
 def from_files(settings: Settings, at: datetime) -> dict[str, list[str]]:

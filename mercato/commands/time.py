@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mercato.commands.support import ISO, Since, Table, Until, command, instant, show
+from mercato.commands.support import EXIT_BAD_DATA, ISO, Since, Table, Until, command, instant, show
 from mercato.settings import Settings
 
 backfill = typer.Typer(no_args_is_help=True, help="Make what a window of the past lacks.")
@@ -99,6 +99,8 @@ def replay(
 ) -> None:
     """Build again what would have been built as of a day, in a scratch folder, and compare it with what is recorded.
 
+    Exit code 65 when something could not be built or is not as recorded.
+
     Example: mercato replay --as-of 2017-12-04 --only als,ease --table
     """
     import tempfile
@@ -112,12 +114,15 @@ def replay(
     names = [name.strip() for name in only.split(",") if name.strip()]
     with tempfile.TemporaryDirectory(prefix="mercato-replay-") as folder:
         report = build(settings, Path(into or folder).absolute(), at, known, only=names)
-    if not table:
-        show(asdict(report))
-        return
+    show(_rows(report) if table else asdict(report), table=table)
+    if not report.reproduced:
+        raise typer.Exit(EXIT_BAD_DATA)
+
+
+def _rows(report: Any) -> list[dict[str, str]]:
     said = {each["name"]: each["verdict"] for each in report.compared}
     rows = [
         {"name": name, "sha256": sha256, "is": said.get(name, "rebuilt")} for name, sha256 in report.rebuilt.items()
     ]
     lost = [{"name": name, "sha256": "why", "is": "; ".join(why)} for name, why in report.not_reproduced.items()]
-    show([*rows, *lost], table=True)
+    return [*rows, *lost]

@@ -227,18 +227,28 @@ def event_batches(
         connection.close()
 
 
-def read_after(url: str, seq: int) -> Iterator[tuple[int, StoredEvent]]:
-    """(position in the log, event) of what was committed after position `seq`, in that order; none simulated.
+def last_position(url: str) -> int:
+    """Position of the newest commit, 0 for an empty log.
 
-    Positions are taken under the write lock: whoever remembers the last one misses no commit that was under way.
+    Positions are taken under the write lock: no commit that was under way gets one at or before it.
     """
+    connection = open_sqlite(url, "events", STEPS)
+    try:
+        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+    finally:
+        connection.close()
+    return int(row[0]) if row else 0
+
+
+def read_between(url: str, after: int, upto: int) -> Iterator[tuple[int, StoredEvent]]:
+    """(position in the log, event) of what has a position in `(after, upto]`, in that order; none simulated."""
     connection = open_sqlite(url, "events", STEPS)
     try:
         query = (
             f"SELECT seq, {', '.join(_COLUMNS)}, known_at FROM events "
-            "WHERE seq > ? AND origin <> 'simulated' ORDER BY seq"
+            "WHERE seq > ? AND seq <= ? AND origin <> 'simulated' ORDER BY seq"
         )
-        for found, *values, known_at in connection.execute(query, (seq,)):
+        for found, *values, known_at in connection.execute(query, (after, upto)):
             yield found, StoredEvent(EventRow(*values), _EPOCH + known_at * _MICROSECOND)
     finally:
         connection.close()

@@ -16,13 +16,19 @@ def path_of(url: str) -> Path:
 
 
 def connect(url: str, *, durable: bool = True) -> sqlite3.Connection:
-    """A connection in autocommit mode; `durable` makes every commit wait for the disk."""
+    """A connection in autocommit mode; `durable` makes every commit wait for the disk.
+
+    Raises:
+        StoreUnavailable: the file cannot be opened, is locked, or is damaged.
+    """
     path = path_of(url)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
-    except (sqlite3.OperationalError, OSError) as error:
-        raise StoreUnavailable(f"cannot open the store {path}: {error}; check that the disk is writable") from error
+    except (sqlite3.Error, OSError) as error:
+        raise StoreUnavailable(
+            f"cannot open the store {path}: {error}; check that the disk is writable and the file whole"
+        ) from error
     return connection

@@ -1,5 +1,6 @@
 """How long each step of the data's way took: what the backfill planner estimates from, and which days had no rows."""
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -64,7 +65,7 @@ def timed(  # noqa: PLR0913 - a step and its window
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (*row, code_revision),
             )
-    except (MercatoError, OSError) as error:
+    except (MercatoError, OSError, sqlite3.Error) as error:
         log.warning("steps.not_noted", step=step, name=name, reason=str(error))
 
 

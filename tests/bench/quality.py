@@ -20,7 +20,7 @@ from mercato.settings import Settings
 from monitoring.statistics import clustered_gain
 from serving.runtime import artefacts
 from serving.runtime.artefacts import RANKERS, Artefacts
-from training import dataset, evaluate, fit, ranker
+from training import dataset, evaluate, feedback, fit, ranker
 
 ORIGIN_WEEKS = (37, 41, 45, 49)
 """Features as of the end of these shop weeks; the truth is the four weeks after each."""
@@ -35,7 +35,8 @@ def origin(settings: Settings, week: int) -> datetime:
 
 def train(settings: Settings, at: datetime, folder: Path) -> Artefacts:
     """Every ranking artefact fitted until `at`, through files."""
-    rows, pipeline = fit.ranker_rows(settings, at)
+    shown = feedback.outcomes(paths.lake(settings), feedback.DEFAULT, at)
+    rows, pipeline = fit.ranker_rows(settings, at, shown)
     configs = {"all": ranker.RankerConfig(), "novel": ranker.NOVEL}
     files = {
         RANKERS[goal]: ranker.train(config, rows[goal], pipeline).save(folder / goal)

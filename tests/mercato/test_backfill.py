@@ -5,10 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import typer
 from filelock import FileLock
@@ -21,6 +22,7 @@ from feature_repo.views import VIEWS
 from mercato import backfill, paths
 from mercato.commands import time
 from mercato.identity import identity
+from mercato.paths import Lake
 from mercato.settings import Settings
 from mercato.stores import steps
 from mercato.stores.migrations import open_sqlite
@@ -247,6 +249,25 @@ def test_snapshots_follow_their_tables(settings: Settings) -> None:
     assert [each.seconds > 0 for each in steps.finished(settings, "snapshot", "features")] == [True, True]
     clean_sample.write(lake, "transactions", bought[bought["known_at"] < clean_sample.T].iloc[:-1])
     assert ask().pieces[0].changed[days[-1]] == "clean/transactions changed"
+
+
+def test_a_plan_of_snapshots_reads_each_manifest_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six clean days and six snapshots of every view: twelve days' manifests, not one more for each pair of days."""
+    lake = paths.lake(settings)
+    frame = pa.table({"event_time": pa.array([MONDAY], pa.timestamp("us", "UTC"))})
+    encoded = partitions.encode(frame)
+    tables = {("clean", "transactions"), *(("features", view) for view in VIEWS)}
+    with partitions.writing(lake) as out:
+        for layer, table in tables:
+            for n in range(6):
+                known = {"layer": layer, "table": table, "contract": "x@1.0.0", "inputs": {}}
+                out.put(encoded, partitions.describe(frame, encoded, ds=date(2017, 3, 7 + n), **known))
+    reads: list[str] = []
+    read_bytes = Lake.read_bytes
+    monkeypatch.setattr(Lake, "read_bytes", lambda lake, path: reads.append(path) or read_bytes(lake, path))
+    plan = backfill.plan(settings, ["materialize_features"], MONDAY, MONDAY + 6 * DAY)
+    assert len(plan.pieces[0].changed) == 6
+    assert len(reads) == len(set(reads)) == 6 * len(tables)
 
 
 def test_the_commands_answer_json(shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

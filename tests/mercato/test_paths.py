@@ -1,5 +1,7 @@
 """A file gets to its place whole or not at all, on a folder and on an object store."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import fsspec
@@ -39,7 +41,30 @@ def test_an_error_leaves_the_old_file(stored: Lake) -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert stored.read_bytes(path) == b"old"
-    assert len(stored.fs.ls(stored.path(), detail=False)) == 1
+    assert len(stored.fs.find(stored.path())) == 1
+
+
+def test_a_local_copy_is_what_lies_there_now(stored: Lake) -> None:
+    """A file that was written again is read anew, also where it had to be copied from an object store."""
+    for content in (b"old", b"new", b"old"):
+        stored.write_bytes(stored.path("x"), content)
+        assert stored.local(stored.path("x")).read_bytes() == content
+
+
+def test_local_copies_that_nobody_asks_for_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They lie below TMPDIR; of two that are two days old the one that is asked for again stays."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    settings = Settings(home=tmp_path, data_url=f"memory://{tmp_path.name}")
+    there = lake(settings)
+    copies = []
+    for name in ("used", "unused"):
+        there.write_bytes(there.path(name), name.encode())
+        copies.append(there.local(there.path(name)))
+        os.utime(copies[-1], (0, 0))
+    assert there.local(there.path("used")) == copies[0]
+    assert all(each.is_relative_to(tmp_path) for each in copies)
+    lake(settings)
+    assert [each.exists() for each in copies] == [True, False]
 
 
 def test_settings_name_the_lake(tmp_path: Path) -> None:

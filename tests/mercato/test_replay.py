@@ -16,15 +16,16 @@ from typer.testing import CliRunner
 from data_contracts.artefact_store import ArtefactStore
 from data_contracts.contract import load_contract
 from data_contracts.lake import as_of
+from data_contracts.release import Kind
 from mercato import paths
 from mercato.commands import time
 from mercato.settings import Settings
 from tests.feature_repo import clean_sample
 from tests.lake_maker import make_lake, tree
 from tests.serving.small_release import write_encoder
-from training import embeddings, index, jobs, replay_compare, replay_datasets
+from training import embeddings, feedback, index, jobs, replay_compare, replay_datasets
 from training.errors import BadConfig
-from training.replay import Report, replay
+from training.replay import PARTS, Part, Report, replay
 from training.replay_lake import copy_known
 
 T = clean_sample.T
@@ -204,15 +205,17 @@ def test_vectors_are_compared_within_a_tolerance(settings: Settings, tmp_path: P
     texts, vectors, encoder = index.read_vectors(store.fetch_one(ref.name, ref.artefact))
     noise = np.zeros_like(vectors)
     noise[:, 0] = 1e-3
-    for name, changed, verdict in (
-        ("near", vectors + noise * 0.01, "within tolerance"),
-        ("far", np.roll(vectors, 1, axis=1), "differs"),
-        ("fewer", vectors[:, :-1], "differs"),
+    others = [*texts[:-1], texts[-1] + " s"]
+    for name, said_of, changed, verdict in (
+        ("near", texts, vectors + noise * 0.01, "within tolerance"),
+        ("far", texts, np.roll(vectors, 1, axis=1), "differs"),
+        ("fewer", texts, vectors[:, :-1], "differs"),
+        ("of other texts", others, vectors, "differs"),
     ):
-        index.write_vectors(tmp_path / name, texts, changed.astype(np.float32), encoder=encoder, until=T)
-        said = replay_compare.artefact(
-            "product_vectors", tmp_path / name, paths.sha256_file(tmp_path / name), ref, store
-        )
+        index.write_vectors(tmp_path / name, said_of, changed.astype(np.float32), encoder=encoder, until=T)
+        scratch = ArtefactStore(make_lake(tmp_path / "scratch"))
+        made = scratch.put(tmp_path / name, Kind.NPZ)
+        said = replay_compare.artefact("product_vectors", made.sha256, scratch, ref, store)
         assert said.verdict == verdict, (name, said.difference)
 
 
@@ -239,3 +242,47 @@ def test_the_command_prints_names_and_hashes(
     found = json.loads(done.stdout[done.stdout.index("{\n") :])
     assert found["rebuilt"] == {"als": asdict(report)["rebuilt"]["als"]}
     assert found["as_of"] == found["known_at"] == T.isoformat()
+    assert CliRunner().invoke(app, ["--as-of", "2017-11-27", "--only", "als"]).exit_code == 65, "it was not recorded"
+
+
+def test_a_defect_in_one_part_does_not_cost_the_others(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that stops with an error of Python's own is named with it, and the next part is built."""
+
+    def broken(*_: Any) -> None:
+        raise IndexError("out of bounds")
+
+    monkeypatch.setitem(PARTS, "ease", Part(("ease",), broken))
+    made = replay(settings, tmp_path / "r", T, T, only=["ease", "user_knn"])
+    assert made.not_reproduced["ease"] == ["IndexError: out of bounds; see the log"]
+    assert "user_knn" in made.rebuilt
+
+
+def test_feedback_is_rebuilt_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was shown and came of it is made again with the ranker rows; when more is known of then, it is told."""
+
+    def build(home: Settings, at: datetime) -> None:
+        lake = paths.lake(home)
+        feedback.write(lake, feedback.DEFAULT, at, feedback.outcomes(lake, feedback.DEFAULT, at))
+
+    def shown(*requests: str) -> pd.DataFrame:
+        at = pd.Timestamp(T - 2 * DAY).as_unit("us")
+        row = dict.fromkeys(each.name for each in load_contract("impressions").columns) | {
+            "position": 1, "product_id": "p", "score": 1.0, "propensity": 1.0, "surface": "recommend",
+            "release_id": "rel", "arm": "champion", "event_time": at, "known_at": at,
+        }  # fmt: skip
+        return pd.DataFrame([{**row, "request_id": each} for each in requests])
+
+    name = f"datasets/{feedback.DATASET}"
+    assert name in PARTS["ranker_rows"].makes
+    monkeypatch.setitem(PARTS, "ranker_rows", Part((name,), build))
+    home = Settings(home=tmp_path / "home", mlflow_url="none")
+    clean_sample.write(paths.lake(home), "impressions", shown("r1"))
+    build(home, T)
+    same = replay(home, tmp_path / "same", T, T, only=[name])
+    assert ([each["verdict"] for each in same.compared], same.reproduced) == (["identical"], True)
+    clean_sample.write(paths.lake(home), "impressions", shown("r1", "r2"))
+    other = replay(home, tmp_path / "other", T, T, only=[name])
+    assert ([each["verdict"] for each in other.compared], other.reproduced) == (["differs"], False)
+    assert "clean rows, code or packages changed" in other.not_reproduced[name][0]

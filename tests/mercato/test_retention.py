@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -84,7 +85,7 @@ def releases(settings: Settings, lake: Lake, tmp_path: Path) -> Iterator[dict[st
         weights = {made[name].release_id: TOTAL_WEIGHT}
         at = SHOP.day_start(FIT[name]) + timedelta(hours=1)
         routing.write(settings.shop, seen=seen, weights=weights, salt="s", reason="test", at=at)
-    for path in (Path(lake.path("artefacts"))).glob("*"):
+    for path in (*Path(lake.path("artefacts")).rglob("*"), *Path(lake.path("releases")).glob("*")):
         age(path)
     yield made
     routing._engine.dispose()
@@ -200,6 +201,49 @@ def test_an_artefact_just_written_stays(settings: Settings, lake: Lake, tmp_path
     assert names(retention.plan(settings, NOW), "artefact", goes=True) == [artefact.sha256]
 
 
+def test_a_release_just_made_stays(settings: Settings, lake: Lake, releases: dict[str, Manifest]) -> None:
+    """Assembled from old artefacts and not live yet: the release stays with its ref and its artefact."""
+    os.utime(Path(ArtefactStore(lake).release_path(releases["a"].release_id)))
+    retention.apply(settings, NOW)
+    assert set(ArtefactStore(lake).fetch(releases["a"])) == {"als"}
+
+
+def test_a_release_made_while_days_go_stays(
+    settings: Settings, lake: Lake, releases: dict[str, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Days go first; what is assembled meanwhile out of an artefact that nobody needed keeps it."""
+    put_day(lake, "raw", "products", date(2017, 1, 1))
+    store = ArtefactStore(lake)
+    made = Manifest.of(
+        releases["a"].identity.model_copy(update={"contracts": {"products": "1.0.0"}}), releases["a"].provenance
+    )
+    delete = retention._delete
+
+    def slowly(*args: Any) -> None:
+        delete(*args)
+        store.save_release(made)
+
+    monkeypatch.setattr(retention, "_delete", slowly)
+    assert retention.apply(settings, NOW) == {"raw": 1, "release": 1}
+    assert set(store.fetch(made)) == {"als"}
+
+
+def test_vectors_that_the_first_replays_of_the_window_read_stay(settings: Settings, lake: Lake, tmp_path: Path) -> None:
+    """Of a window of 60 days: a replay as of 59 days ago reads the vectors of 63 days ago, none those before them."""
+    store = ArtefactStore(lake)
+    for ago in (70, 63, 56, 2):
+        (tmp_path / "x").write_text(str(ago))
+        put = store.put(tmp_path / "x", Kind.NPZ)
+        at = NOW - timedelta(days=ago)
+        store.write_ref(ArtefactRef(name="product_vectors", artefact=put, fit_until=at, run_id="r", snapshots={}))
+    for path in Path(lake.path("artefacts")).rglob("*"):
+        age(path)
+    retention.apply(settings, NOW)
+    left = {ago: store.newest_ref("product_vectors", until=NOW - timedelta(days=ago)) for ago in (64, 59, 55)}
+    assert {ago: ref and (NOW - ref.fit_until).days for ago, ref in left.items()} == {64: None, 59: 63, 55: 56}
+    assert all(store.fetch_one(ref.name, ref.artefact) for ref in left.values() if ref)
+
+
 def test_snapshots_of_a_kept_release_stay(settings: Settings, lake: Lake, releases: dict[str, Manifest]) -> None:
     """The day a kept release is as of, its label windows' first days, the data its provenance names, the newest."""
     four_weeks = timedelta(weeks=4)
@@ -239,15 +283,18 @@ def test_a_kill_while_deleting_leaves_no_partition_without_data(
 
 
 def test_files_that_a_killed_run_left_aside_go_after_a_day(settings: Settings, lake: Lake) -> None:
-    """A hidden file of a run at work stays, one of a run that died goes; nothing else hidden is touched."""
-    folder = put_day(lake, "clean", "products", date(2017, 12, 31))
-    fresh, dead, other = folder / ".part.parquet.0123abcd", folder / ".manifest.json.89abcdef", folder / ".keep"
-    for path in (fresh, dead, other):
+    """A file of a run at work stays, one of a run that died goes; nobody lists the lake to find them."""
+    runs = [lake.writing(lake.path("clean", "products", name)) for name in ("at work", "died")]
+    fresh, dead = (run.__enter__() for run in runs)
+    for path in (fresh, dead):
         path.write_text("x")
     age(dead)
-    age(other)
+    hidden = Path(lake.path("clean", "products", ".keep"))
+    hidden.write_text("x")
+    age(hidden)
     assert retention.apply(settings, NOW) == {"leftover": 1}
-    assert sorted(each.name for each in folder.iterdir()) == [".keep", fresh.name, "manifest.json", "part.parquet"]
+    assert list(Path(lake.aside()).iterdir()) == [fresh]
+    assert hidden.exists()
 
 
 def test_impressions_past_their_lifetime_go(settings: Settings) -> None:

@@ -55,7 +55,7 @@ def test_an_event_posted_today_is_in_tomorrows_training_set_once(home: Path) -> 
         for table in feedback.READS:
             jobs.extract_table(settings, table, since, until)
             jobs.clean_table(settings, table, since, until)
-        feedback.write(lake, config, until)
+        feedback.write(lake, config, until, feedback.outcomes(lake, config, until))
         trees.append(tree(lake))
     assert trees[0] == trees[1]
     frame = feedback.outcomes(lake, config, until)
@@ -63,7 +63,9 @@ def test_an_event_posted_today_is_in_tomorrows_training_set_once(home: Path) -> 
     assert frame.column("request_id").to_pylist() == [request_id] * 5
     assert frame.column("label").to_pylist() == [0, 1, 0, 0, 0]
     assert set(frame.column("customer_key").to_pylist()) == {"c149"}
-    rows = feedback.ranker_rows(frame, config, until)
+    assert feedback.ranker_rows(frame, config, until) is None, "a purchase may follow yet"
+    later = until + timedelta(days=config.window_days)
+    rows = feedback.ranker_rows(feedback.outcomes(lake, config, later), config, later)
     assert rows is not None
     assert (rows.groups.tolist(), rows.labels.tolist(), rows.weights.tolist()) == ([5], [0, 1, 0, 0, 0], [1.0] * 5)
     assert np.isfinite(rows.features[:, COLUMN["product_n_7d"]]).all()

@@ -30,7 +30,7 @@ from training.datasets.builder import SPLIT, Builder, Inputs
 from training.datasets.kinds import BUILDERS
 from training.datasets.splits import LeakageFound, check_leakage, with_splits
 from training.datasets.versions import build, newest_rows, versions
-from training.errors import BadConfig
+from training.errors import BadConfig, NotEnoughData
 from training.extract import extract
 
 REVIEWS = SAMPLE.parent / "reviews_300.parquet"
@@ -242,6 +242,33 @@ def test_one_text_lies_on_one_side(given: Inputs, tmp_path: Path) -> None:
     leaky = found.assign(split=["train", "test"] * 400)
     with pytest.raises(LeakageFound, match="values of text are in more than one split"):
         check_leakage(leaky, INTENT, INTENT.contract, [], UNTIL)
+
+
+def test_another_end_is_another_version(given: Inputs, tmp_path: Path) -> None:
+    """The same file as of two days: both versions stay, and who asks as of the first day gets the first."""
+    at = "2017-01-10T00:00:00Z"
+    rows = [{"text": f"hello {n}", "intent": "greeting", "event_time": at, "known_at": at}
+            for n in range(60)]  # fmt: skip
+    here = replace(given, lake=make_lake(tmp_path), file=labelled(tmp_path, rows))
+    first = build(INTENT, here)
+    second = build(INTENT, replace(here, until=UNTIL + timedelta(days=7)))
+    assert first.sha256 == second.sha256
+    assert versions(here.lake, INTENT.name) == [first, second]
+    assert newest_rows(here.lake, INTENT.name, until=UNTIL).num_rows == 60
+
+
+def test_a_shop_without_known_customers_is_told_so() -> None:
+    """Nothing to split by time is an error that names the tables."""
+    with pytest.raises(NotEnoughData, match=r"found no row that holds.*clean transactions.*known customers"):
+        with_splits(frame(), RECOMMENDATION, sample_shop())
+
+
+def test_only_checks_that_can_fail_are_reported() -> None:
+    """A dataset whose rows are all for training has no sides; one that is split by text promises nothing of times."""
+    row = frame(("a", "01T12", "01T13")).assign(text="hello", product_id="p", split="train")
+    corpus = BUILDERS["product_corpus"]
+    assert check_leakage(row, corpus, corpus.contract, [], UNTIL) == {}
+    assert check_leakage(row, INTENT, INTENT.contract, [], UNTIL) == {"text on one side only": "1 values"}
 
 
 def test_bad_labels_are_set_aside_and_counted(given: Inputs, tmp_path: Path) -> None:

@@ -85,6 +85,12 @@ def outcomes(settings: Settings, until: datetime, config: FeedbackConfig = ANY) 
     return found
 
 
+def write(settings: Settings, until: datetime, config: FeedbackConfig = ANY) -> feedback.FeedbackReport:
+    """The dataset as of `until`."""
+    lake = paths.lake(settings)
+    return feedback.write(lake, config, until, feedback.outcomes(lake, config, until))
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """A home of its own."""
@@ -104,7 +110,7 @@ def test_an_empty_log_is_a_green_run(settings: Settings) -> None:
     """Without a single event both tables extract and clean, nothing is written, and there is no feedback."""
     load(settings)
     assert outcomes(settings, MIDNIGHT + DAY) == {}
-    written = feedback.write(paths.lake(settings), ANY, MIDNIGHT + DAY)
+    written = write(settings, MIDNIGHT + DAY)
     assert (written.rows, written.days) == (0, 0)
     assert paths.lake(settings).fs.glob(paths.lake(settings).path("*", "*", "ds=*")) == []
     assert not list(settings.root.glob("*.db-wal")), "reading makes no log"
@@ -149,16 +155,13 @@ def test_a_day_extracted_before_it_was_over_is_completed(settings: Settings, tmp
     assert [each.rows for each in manifests(paths.lake(settings), "clean", "interactions")] == [2]
 
 
-def test_simulated_requests_are_out_unless_asked_for(settings: Settings) -> None:
+def test_simulated_requests_are_out(settings: Settings) -> None:
     """What a simulation saw and did is no feedback; replayed events are."""
     show(settings)
     show(settings, request_id="r2")
     post(settings, event("e1", origin="simulated"), event("e2", origin="replayed", request_id="r2"))
     load(settings)
-    replayed = {("r2", 1): 1, ("r2", 2): 0, ("r2", 3): 0}
-    assert outcomes(settings, MIDNIGHT + DAY) == replayed
-    asked = FeedbackConfig(simulated=True)
-    assert outcomes(settings, MIDNIGHT + DAY, asked) == replayed | {("r1", 1): 1, ("r1", 2): 0, ("r1", 3): 0}
+    assert outcomes(settings, MIDNIGHT + DAY) == {("r2", 1): 1, ("r2", 2): 0, ("r2", 3): 0}
 
 
 def test_an_outcome_counts_within_the_window_only(settings: Settings) -> None:
@@ -204,14 +207,15 @@ def test_a_version_is_written_once_and_the_same_again(settings: Settings) -> Non
     post(settings, event("e1"))
     load(settings)
     lake = paths.lake(settings)
-    first = feedback.write(lake, ANY, MIDNIGHT + DAY)
+    first = write(settings, MIDNIGHT + DAY)
     assert (first.rows, first.outcomes, first.days) == (3, 1, 1)
     once = tree(lake)
-    assert feedback.write(lake, ANY, MIDNIGHT + DAY) == first
+    assert write(settings, MIDNIGHT + DAY) == first
+    assert feedback.recorded(lake, ANY, MIDNIGHT + DAY) == first.sha256
     assert tree(lake) == once
     (found,) = manifests(lake, "datasets", f"{feedback.DATASET}/{first.version}")
     assert (found.contract, set(found.inputs)) == ("impression_outcomes@1.0.0", {*feedback.READS, "config"})
-    assert feedback.write(lake, FeedbackConfig(window_days=1), MIDNIGHT + DAY).version != first.version
+    assert write(settings, MIDNIGHT + DAY, FeedbackConfig(window_days=1)).version != first.version
 
 
 def shown(propensity: list[float], label: list[int], **changes: list[object]) -> pa.Table:
@@ -237,12 +241,13 @@ def test_rows_are_weighted_by_propensity_and_read_what_was_logged(settings: Sett
 
 
 def test_rows_that_teach_nothing_are_left_out() -> None:
-    """Requests without an outcome, other surfaces and features of another release are not learned from."""
+    """Requests without an outcome or not settled, other surfaces, features of another release are not learned from."""
     requests = shown([1.0] * 4, [1, 0, 0, 0], request_id=["r2", "r2", "r1", "r1"])
     rows = feedback.ranker_rows(requests, ANY, MIDNIGHT + DAY)
     assert rows is not None
     assert rows.groups.tolist() == [2]
-    for others in ({"surface": ["search"] * 2}, {"feature_set": ["0" * 16] * 2}, {"feature_set": [None] * 2}):
+    for others in ({"surface": ["search"] * 2}, {"feature_set": ["0" * 16] * 2}, {"feature_set": [None] * 2},
+                   {"settled": [False] * 2}):  # fmt: skip
         assert feedback.ranker_rows(shown([1.0, 1.0], [1, 0], **others), ANY, MIDNIGHT + DAY) is None
 
 

@@ -12,6 +12,7 @@ from mercato.settings import Settings
 from mercato.stores.events import EventLog, EventRow, microseconds
 from mercato.stores.migrations import open_sqlite
 from mercato.stores.popularity import HALF_LIFE_SECONDS, STEPS, popularity_store
+from training.errors import SourceChanged
 from training.popularity import WEIGHTS, update
 
 NOON = datetime(2017, 12, 5, 17, tzinfo=UTC)
@@ -67,12 +68,10 @@ def test_in_steps_or_at_once_the_scores_are_the_same(tmp_path: Path, cuts: tuple
 
 
 def test_a_run_takes_new_events_only_and_says_how_old_the_newest_is(tmp_path: Path) -> None:
-    """A second run counts nothing; an event that reached the log at `until` waits for the next run."""
+    """A second run counts nothing."""
     settings = Settings(home=tmp_path)
     post(settings, EVENTS[:4], NOON)
     assert popularity_store(settings).until() is None
-    assert update(settings, NOON).events == 0
-    assert popularity_store(settings).until() == microseconds(NOON)
     report = update(settings, NOON + timedelta(minutes=5))
     assert (report.events, report.counted, report.newest_age_seconds) == (4, 4, 300.0)
     assert update(settings, NOON + timedelta(minutes=10)).events == 0
@@ -90,6 +89,38 @@ def test_a_store_of_the_version_before_goes_on_where_it_was(tmp_path: Path) -> N
     assert (store.progress(), store.until()) == (7, None)
     store.brought_forward(microseconds(NOON))
     assert (store.progress(), store.until()) == (7, microseconds(NOON))
+
+
+def test_a_clock_that_was_ahead_holds_up_nobody(tmp_path: Path) -> None:
+    """An event known six hours ahead, then one of the right time: both count now, and the report tells the lead."""
+    settings = Settings(home=tmp_path)
+    post(settings, EVENTS[:1], NOON + 6 * HOUR)
+    report = update(settings, NOON)
+    assert (report.events, report.newest_age_seconds) == (1, -6 * 3600)
+    post(settings, EVENTS[1:2], NOON)
+    assert update(settings, NOON + HOUR).events == 1
+
+
+def test_simulated_events_are_passed_once(tmp_path: Path) -> None:
+    """A run leaves behind it also what it does not count."""
+    settings = Settings(home=tmp_path)
+    post(settings, EVENTS, NOON)
+    assert update(settings, NOON + HOUR).events == 6
+    assert popularity_store(settings).progress() == 7
+
+
+def test_a_replaced_log_is_told(tmp_path: Path) -> None:
+    """Positions begin anew: the run fails and names the runbook; without the old counts it counts the new log."""
+    settings = Settings(home=tmp_path)
+    post(settings, EVENTS, NOON)
+    update(settings, NOON + HOUR)
+    for path in tmp_path.glob("events.db*"):
+        path.unlink()
+    post(settings, EVENTS[:2], NOON)
+    with pytest.raises(SourceChanged, match=r"found 2 events in the log and 7 counted.*Undo in docs/runbooks"):
+        update(settings, NOON + HOUR)
+    (tmp_path / "popularity.db").unlink()
+    assert update(settings, NOON + HOUR).events == 2
 
 
 def test_two_runs_at_once_count_each_event_once(tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from data_contracts.errors import SchemaMismatch, TableRuleBroken
+from data_contracts.errors import BadShop, SchemaMismatch, TableRuleBroken
 from data_contracts.lake import as_of
 from data_contracts.shop import Shop
 from mercato.cli import app
 from mercato.identity import Identity
 from mercato.paths import Lake
 from tests.lake_maker import MONDAY, days, hand_shop, line, make_identity, make_lake, tree
+from training import quarantine
 from training.clean import clean
 from training.extract import extract
 from training.quarantine import export, listing
@@ -87,6 +88,15 @@ def test_counts_per_day_and_rule_have_examples(place: Place) -> None:
     assert '"basket_id":5' in found[0]["example"]
     assert "household_id" not in str(found)
     assert listing(lake, shop, ["transactions"], **days(MONDAY + timedelta(days=1), 1, shop)) == []
+    with pytest.raises(BadShop, match="has no table 'transaction'"):
+        listing(lake, shop, ["transaction"], **days(MONDAY, 1, shop))
+
+
+def test_counting_brings_no_row_into_python(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million bad rows are counted where they lie."""
+    lake, shop, _ = place
+    monkeypatch.setattr(quarantine, "_days", lambda *_: pytest.fail("rows were read one by one"))
+    assert len(listing(lake, shop, ["transactions"], **days(MONDAY, 1, shop))) == 3
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])

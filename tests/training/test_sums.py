@@ -14,7 +14,7 @@ from mercato.paths import Lake
 from tests.lake_maker import MONDAY, NOON, days, hand_shop, line, make_identity, make_lake
 from training.clean import clean
 from training.extract import extract
-from training.quarantine import export
+from training.quarantine import export, listing
 from training.readmit import readmit
 
 WEDNESDAY = MONDAY + timedelta(days=2)
@@ -97,3 +97,5 @@ def test_repaired_lines_add_to_those_that_held(place: tuple[Lake, Identity], tmp
     again = readmit(lake, shop, "transactions", people, file, at=WEDNESDAY + timedelta(hours=1))
     assert (again.readmitted, again.already_there) == (0, 2)
     assert total(lake, WEDNESDAY + timedelta(days=1)) == [(9, 1350)]
+    [listed] = listing(lake, shop, ["transactions"], **days(MONDAY, 1, shop))
+    assert (listed["rows"], listed["readmitted"]) == (2, 2)

@@ -39,5 +39,4 @@ CORPUS = Builder(
     reads=("products", "transactions"),
     rows=_rows,
     split="none",
-    one_side="product_id",
 )

@@ -12,7 +12,7 @@ from data_contracts.contract import Contract
 from data_contracts.shop import Shop
 from feature_repo.text import normalise_query
 from training.datasets.builder import SPLIT, SPLITS, Builder
-from training.errors import TrainingError
+from training.errors import NotEnoughData, TrainingError
 
 _EXAMPLES = 3
 
@@ -26,8 +26,16 @@ def with_splits(rows: pd.DataFrame, builder: Builder, shop: Shop) -> tuple[pd.Da
 
     By time, both instants are local midnights, and a row that happened before one of them and
     became known after it is in no split (null): it was not there to be learned from, and is no test either.
+
+    Raises:
+        NotEnoughData: no rows to split by time.
     """
     if builder.split == "time":
+        if rows.empty:
+            raise NotEnoughData(
+                f"{builder.name}: found no row that holds, need some to split by time; are there clean "
+                f"{', '.join(builder.reads)} in the window, with known customers?"
+            )
         return _by_time(rows, builder.shares, shop)
     if builder.split == "text":
         places = np.array([_place(text) for text in rows[builder.text]], dtype=float)
@@ -77,9 +85,10 @@ def check_leakage(
         said[f"{builder.one_side} on one side only"] = _one_side(rows, builder.one_side, str)
     if builder.text:
         said[f"{builder.text} on one side only"] = _one_side(rows, builder.text, normalise_query)
+    if builder.split != "time":
+        return said
     times = [column.name for column in contract.columns if column.logicalType == "timestamp"]
-    ends = [*cuts, until] if builder.split == "time" else [until] * len(SPLITS)
-    for split, end in zip(SPLITS, ends, strict=False):
+    for split, end in zip(SPLITS, [*cuts, until], strict=True):
         inside = rows[rows[SPLIT] == split]
         for name in times:
             late = inside[inside[name] >= end]

@@ -46,7 +46,7 @@ class DatasetManifest(BaseModel):
 
     name: str
     version: str
-    """`v-` and 16 hex digits: contract, content and rule of splitting."""
+    """`v-` and 16 hex digits: contract, window, content and rule of splitting."""
     contract: str
     split: str
     cuts: list[datetime]
@@ -102,7 +102,14 @@ def build(builder: Builder, given: Inputs) -> DatasetManifest:
     table = table.replace_schema_metadata(None)
     data = encode(table)
     sha = hashlib.sha256(data).hexdigest()
-    said = {"contract": contract.label, "sha256": sha, "split": builder.split, "shares": builder.shares}
+    said = {
+        "contract": contract.label,
+        "since": given.since.isoformat(),
+        "until": given.until.isoformat(),
+        "sha256": sha,
+        "split": builder.split,
+        "shares": builder.shares,
+    }
     tally = sorted_out.tally
     manifest = DatasetManifest(
         name=builder.name,
