@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ ROW, DAY, RULES, CUSTOMER_KEY = "_row", "_day", "_rules", "_customer_key"
 ABOUT = pa.schema([(name, pa.string()) for name in (ROW, DAY, RULES, CUSTOMER_KEY)])
 """Columns that say where an exported row comes from; its source's own columns follow."""
 _BETWEEN, _ROW_DIGITS = "\x1f", 16
-"""Between the day, the customer's key and the source's row, whose SHA-256 begins with ROW."""
+"""Between the day, the customer's key, the source's row and, of equal ones, its number; ROW begins their SHA-256."""
 _TICK = timedelta(microseconds=1)
 
 
@@ -48,14 +49,16 @@ def _counted(lake: Lake, shop: Shop, table: str, since: datetime, until: datetim
     rows = connect().read_parquet(list(days), **files)
     rows = rows.join(ibis.memtable({"filename": list(days), "day": list(days.values())}), "filename")
     key = rows["customer_key"] if "customer_key" in rows.columns else ibis.null("string")
-    said = [rows.day, key.fill_null(str(None)), rows.source_row]
+    said = ibis.literal(_BETWEEN).join([rows.day, key.fill_null(str(None)), rows.source_row])
+    number = ibis.row_number().over(group_by=said, order_by=rows.file_row_number) + 1
+    said += (number > 1).ifelse(_BETWEEN + number.cast("string"), "")
     back = ibis.memtable(pa.table({"row": pa.array(sorted(readmitted(lake, table)), pa.string())}))
     rows = rows.select(
         "day",
         "source_row",
         at=rows.file_row_number,
         rule=rows[BROKEN].split(",").unnest(),
-        back=ibis.literal(_BETWEEN).join(said).hexdigest("sha256").substr(0, _ROW_DIGITS).isin(back.row),
+        back=said.hexdigest("sha256").substr(0, _ROW_DIGITS).isin(back.row),
     )
     counts = rows.group_by("day", "rule").agg(
         rows=rows.count(), readmitted=rows.back.cast("int64").sum(), example=rows.source_row.argmin(rows.at)
@@ -151,8 +154,11 @@ def _days(
     """(day, its quarantined rows with ROW), ascending."""
     for each in _parts(lake, shop, table, since, until):
         rows = pq.read_table(part_path(lake, each), partitioning=None).to_pylist()
+        equal: Counter[str] = Counter()
         for row in rows:
             said = _BETWEEN.join([each.ds.isoformat(), str(row.get("customer_key")), row["source_row"]])
+            equal[said] += 1
+            said += f"{_BETWEEN}{equal[said]}" if equal[said] > 1 else ""
             row[ROW] = hashlib.sha256(said.encode()).hexdigest()[:_ROW_DIGITS]
         yield each.ds, rows
 
