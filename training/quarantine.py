@@ -24,8 +24,7 @@ ROW, DAY, RULES, CUSTOMER_KEY = "_row", "_day", "_rules", "_customer_key"
 ABOUT = pa.schema([(name, pa.string()) for name in (ROW, DAY, RULES, CUSTOMER_KEY)])
 """Columns that say where an exported row comes from; its source's own columns follow."""
 _BETWEEN, _ROW_DIGITS = "\x1f", 16
-"""Between the day, the customer's key, the source's row and, from the second equal row on, its number: the SHA-256 of
-these begins with ROW."""
+"""Between the day, the customer's key, the source's row and, of equal ones, its number; ROW begins their SHA-256."""
 _TICK = timedelta(microseconds=1)
 
 
@@ -51,8 +50,8 @@ def _counted(lake: Lake, shop: Shop, table: str, since: datetime, until: datetim
     rows = rows.join(ibis.memtable({"filename": list(days), "day": list(days.values())}), "filename")
     key = rows["customer_key"] if "customer_key" in rows.columns else ibis.null("string")
     said = ibis.literal(_BETWEEN).join([rows.day, key.fill_null(str(None)), rows.source_row])
-    nth = ibis.row_number().over(group_by=said, order_by=rows.file_row_number) + 1
-    said = said + (nth > 1).ifelse(ibis.literal(_BETWEEN) + nth.cast("string"), "")
+    number = ibis.row_number().over(group_by=said, order_by=rows.file_row_number) + 1
+    said += (number > 1).ifelse(_BETWEEN + number.cast("string"), "")
     back = ibis.memtable(pa.table({"row": pa.array(sorted(readmitted(lake, table)), pa.string())}))
     rows = rows.select(
         "day",

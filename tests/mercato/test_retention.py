@@ -208,6 +208,18 @@ def test_a_release_just_made_stays(settings: Settings, lake: Lake, releases: dic
     assert set(ArtefactStore(lake).fetch(releases["a"])) == {"als"}
 
 
+def test_a_ref_just_written_stays(settings: Settings, lake: Lake, releases: dict[str, Manifest]) -> None:
+    """A model fitted now as of long ago, in no release yet: its ref and its artefact stay for a day."""
+    store = ArtefactStore(lake)
+    ref = store.newest_ref("als", until=SHOP.day_start(FIT["a"]))
+    assert ref is not None
+    store.write_ref(ref)
+    retention.apply(settings, NOW)
+    assert store.newest_ref("als", until=ref.fit_until) == ref
+    assert store.fetch_one("als", ref.artefact).exists()
+    assert releases["a"].release_id not in store.release_ids()
+
+
 def test_a_release_made_while_days_go_stays(
     settings: Settings, lake: Lake, releases: dict[str, Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from data_contracts.errors import BadShop, SchemaMismatch, TableRuleBroken
 from data_contracts.lake import as_of
+from data_contracts.partitions import describe, encode, manifests, part_path, writing
 from data_contracts.shop import Shop
 from mercato.cli import app
 from mercato.identity import Identity
@@ -90,6 +92,22 @@ def test_counts_per_day_and_rule_have_examples(place: Place) -> None:
     assert listing(lake, shop, ["transactions"], **days(MONDAY + timedelta(days=1), 1, shop)) == []
     with pytest.raises(BadShop, match="has no table 'transaction'"):
         listing(lake, shop, ["transaction"], **days(MONDAY, 1, shop))
+
+
+def test_of_equal_rows_each_is_counted_as_itself(place: Place) -> None:
+    """Every row twice and every second one put back: half are readmitted, by the ids that the export gives."""
+    lake, shop, _ = place
+    (part,) = manifests(lake, "quarantine", "transactions")
+    twice = pa.concat_tables([pq.read_table(part_path(lake, part), partitioning=None)] * 2)
+    data = encode(twice)
+    known = part.model_dump(include={"table", "layer", "ds", "contract", "inputs"})
+    with writing(lake) as out:
+        out.put(data, describe(twice, data, **known))
+    ((_, rows),) = quarantine._days(lake, shop, "transactions", *days(MONDAY, 1, shop).values())
+    assert len({row["_row"] for row in rows}) == 10
+    quarantine.write_receipt(lake, "transactions", [row["_row"] for row in rows[5:]], AT)
+    found = listing(lake, shop, ["transactions"], **days(MONDAY, 1, shop))
+    assert [(each["rows"], each["readmitted"]) for each in found] == [(4, 2), (4, 2), (2, 1)]
 
 
 def test_counting_brings_no_row_into_python(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
