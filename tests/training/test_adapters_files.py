@@ -156,14 +156,14 @@ def test_nested_json_has_dotted_columns(tmp_path: Path) -> None:
         ("a.csv", f"{HEADER}\né,b,1,2\n".encode("cp1252"), {}, (CorruptFile, r"a\.csv.*check `source\.csv\.encoding`")),
         ("a.csv", b"\xff\xfea\x00\xff\xdb", {"encoding": "utf-16"}, (CorruptFile, r"a\.csv is not utf-16")),
         ("a.csv", b"", {}, (CorruptFile, "no header line")),
-        ("a.csv.gz", gzip.compress(PLAIN.encode())[:-12], {}, (CorruptFile, r"a\.csv\.gz")),
+        ("a.csv.gz", gzip.compress(PLAIN.encode(), mtime=0)[:-12], {}, (CorruptFile, r"a\.csv\.gz")),
         ("a.zip", b"PK\x03\x04 half", {}, (CorruptFile, r"not a whole, unencrypted \.zip")),
         ("a.csv", b"basket,paid,basket\n", {}, (SchemaMismatch, "'basket' twice")),
         ("a.csv", b"basket,paid,n,amount\n", {}, (SchemaMismatch, "unknown column 'n'.*missing column 'quantity'")),
         ("a.dat", PLAIN.encode(), {}, (SourceMissing, r"set `source\.format`")),
         ("a.jsonl", LINES.encode() + b'{"basket"\n', {}, (CorruptFile, r"line 3 of a\.jsonl is not JSON")),
         ("a.jsonl", b"[1]\n", {}, (CorruptFile, "no JSON objects")),
-        ("a.jsonl.gz", gzip.compress(LINES.encode())[:-12], {}, (CorruptFile, r"a\.jsonl\.gz")),
+        ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:-12], {}, (CorruptFile, r"a\.jsonl\.gz")),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes, csv, refusal) -> None:
