@@ -1,6 +1,7 @@
 """The scratch space of one extraction: a folder, and a DuckDB that spills into it."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psutil
 
 from data_contracts.lake import connect
 from data_contracts.partitions import OutOfSpace
 from training.adapters.delimited import broken
 
+_PREFIX = "mercato-stage-"
 _NO_SPACE = ("No space left", "File too large", "Disk quota exceeded")
 """How DuckDB passes on the system's refusal."""
 
@@ -25,7 +28,8 @@ def staging() -> Iterator[tuple[Any, Path]]:
         CorruptFile: DuckDB stopped at a line of a text file.
         OutOfSpace: the disk is full.
     """
-    with tempfile.TemporaryDirectory(prefix="mercato-stage-") as folder:
+    _sweep()
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder:
         con = connect(threads=os.cpu_count() or 1, spill=folder)
         try:
             yield con, Path(folder)
@@ -37,3 +41,11 @@ def staging() -> Iterator[tuple[Any, Path]]:
             raise
         finally:
             con.disconnect()
+
+
+def _sweep() -> None:
+    """Remove the folders of runs that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)

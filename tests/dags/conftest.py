@@ -1,6 +1,5 @@
 """Airflow for tests: a home of its own, set before the first `import airflow`, a database made once a session."""
 
-import atexit
 import os
 import shutil
 import subprocess
@@ -28,7 +27,6 @@ ENV = {
     "PYTHONPATH": str(ROOT),
 }
 os.environ.update(ENV)
-atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +47,8 @@ def airflow_home() -> Path:
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
     subprocess.run(command, check=True, capture_output=True, timeout=200, env={**os.environ, **ENV})
     return HOME
+
+
+def pytest_sessionfinish() -> None:
+    """Airflow's home goes with the process that made it."""
+    shutil.rmtree(HOME, ignore_errors=True)

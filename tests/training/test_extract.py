@@ -1,5 +1,6 @@
 """Extraction: whole or nothing, the same bytes again, and history that is not rewritten."""
 
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from data_contracts.sources import PackageParquet
 from tests.lake_maker import MONDAY, NOON, days, hand_shop, line, make_lake, sample_shop, tree
 from training.errors import SourceChanged
 from training.extract import extract
+from training.staging import staging
 
 LATE = datetime(2017, 3, 9, 20, tzinfo=UTC)
 
@@ -205,3 +207,14 @@ def test_files_that_come_late_are_taken_by_the_overlap(tmp_path: Path) -> None:
         assert extract(lake, late, "transactions", **days(wednesday, 1, shop)).new_rows == new
     rows = pq.read_table(f"{lake.partition('raw', 'transactions', '2017-03-08')}/part.parquet", partitioning=None)
     assert rows.select(["basket_id", "known_at"]).to_pylist() == [{"basket_id": 2, "known_at": wednesday}]
+
+
+def test_the_scratch_space_of_a_killed_run_goes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a process that lives stays."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead, living = tmp_path / f"mercato-stage-{2**22 + 1}-abc", tmp_path / f"mercato-stage-{os.getpid()}-abc"
+    for folder in (dead, living):
+        folder.mkdir()
+    with staging() as (_, folder):
+        assert folder.is_dir()
+    assert sorted(tmp_path.glob("mercato-stage-*")) == [living]
