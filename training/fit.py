@@ -8,6 +8,7 @@ from typing import Any, Final
 import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel
+from threadpoolctl import threadpool_limits
 
 from data_contracts.lake import as_of
 from data_contracts.shop import load_shop
@@ -122,8 +123,9 @@ def ranker_rows(settings: Settings, until: datetime, shown: pa.Table) -> tuple[d
     end, config = until, PipelineConfig()
     for _ in range(NOVEL_WINDOWS):
         try:
-            then = past(settings, end)
-            built = dataset.build(then.artefacts, then.customers, then.purchases, then.since, end)
+            with threadpool_limits(1):  # sums of floats depend on how many threads share them
+                then = past(settings, end)
+                built = dataset.build(then.artefacts, then.customers, then.purchases, then.since, end)
         except NotEnoughData:
             if not windows:
                 raise
