@@ -179,3 +179,15 @@ def test_every_error_of_ours_is_tried_again_as_it_says() -> None:
 
 def _subclasses(kind: type[MercatoError]) -> list[type[MercatoError]]:
     return [kind, *(deeper for each in kind.__subclasses__() for deeper in _subclasses(each))]
+
+
+def test_build_datasets_knows_what_each_dataset_reads(dagbag: Any) -> None:
+    """The DAG repeats it because the builders are too heavy to import at parse time."""
+    from training.datasets.kinds import BUILDERS
+
+    tasks = {name: f"build_{name}" for name, each in BUILDERS.items() if each.reads}
+    dag = dagbag.dags["build_datasets"]
+    assert {task for task in dag.task_ids if task.startswith("build_")} == set(tasks.values())
+    for name, task in tasks.items():
+        found = [each.name for each in dag.get_task(task).inlets]
+        assert found == [f"clean_{table}" for table in BUILDERS[name].reads]
