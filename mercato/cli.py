@@ -8,8 +8,9 @@ from mercato import log
 from mercato.commands.contracts import contract
 from mercato.commands.data import source
 from mercato.commands.datasets import dataset
+from mercato.commands.evaluate import evaluate
 from mercato.commands.quarantine import quarantine
-from mercato.commands.releases import evaluate, release, trace
+from mercato.commands.releases import release, trace
 from mercato.commands.support import command, exit_codes
 from mercato.commands.time import backfill, replay, retention
 from mercato.settings import Settings

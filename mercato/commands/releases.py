@@ -1,4 +1,4 @@
-"""`mercato release`, `evaluate` and `trace`: what is live, how good it is, where an answer came from."""
+"""`mercato release` and `trace`: what is live, and where an answer came from."""
 
 from typing import Annotated
 
@@ -8,7 +8,6 @@ from mercato.commands.support import ISO, Table, command, instant, show
 from mercato.settings import Settings
 
 release = typer.Typer(no_args_is_help=True, help="What is, was and could be live.")
-evaluate = typer.Typer(no_args_is_help=True, help="Offline quality of the served artefacts.")
 
 
 @release.command("list")
@@ -88,29 +87,6 @@ def release_live(
             f"no release of {settings.shop} is live{f' at {at}' if at else ''}; run the demo or assemble_release"
         )
     show(live.as_json())
-
-
-@evaluate.command("recommend")
-@command
-def evaluate_recommend(
-    release_id: Annotated[str, typer.Option("--release", help="A release id; the live one when left out.")] = "",
-    table: Table = False,
-) -> None:
-    """Score the served artefacts and the baselines on the weeks after they were fitted.
-
-    Example: mercato evaluate recommend --table
-    """
-    from data_contracts.errors import UnknownRelease
-    from mercato.quality import evaluate_release
-    from mercato.stores.routing import routing_store
-
-    settings = Settings()
-    live = routing_store(settings).live(settings.shop)
-    chosen = release_id or (max(live.weights, key=lambda each: live.weights[each]) if live else "")
-    if not chosen:
-        raise UnknownRelease(f"no release of {settings.shop} is live and none was named; pass --release ID")
-    result = evaluate_release(settings, chosen)
-    show(result["rows"] if table else result, table=table)
 
 
 @command
