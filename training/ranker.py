@@ -39,11 +39,13 @@ class RankerConfig(BaseModel, frozen=True, extra="forbid"):
     """Fewer groups are refused."""
     threads: PositiveInt = 2
     """Fixed, because it is part of what makes the bytes reproducible."""
+    averaged: PositiveInt = 2
+    """Boosters whose scores are averaged; they differ in the features drawn."""
     seed: NonNegativeInt = 0
-    """Of LightGBM."""
+    """Of the first booster; the others count on from it."""
 
 
-NOVEL = RankerConfig(goal="novel", trees=100)
+NOVEL = RankerConfig(goal="novel", trees=100, averaged=3)
 """Settings of the ranker for products never bought; to be trained on NOVEL_WINDOWS label windows."""
 NOVEL_WINDOWS: Final = 2
 """Label windows of four weeks that the `novel` ranker learns from, the last ending at `until`.
@@ -80,7 +82,10 @@ def train(config: RankerConfig, rows: RankerRows, pipeline: PipelineConfig | Non
         feature_name=list(FEATURE_NAMES),
         free_raw_data=True,
     )
-    booster = lgb.train(_parameters(config), data, num_boost_round=config.trees)
+    boosters = [
+        lgb.train({**_parameters(config), "feature_fraction_seed": config.seed + at}, data, config.trees)
+        for at in range(config.averaged)
+    ]
     meta = {
         "kind": Ranker.kind,
         "goal": config.goal,
@@ -90,7 +95,7 @@ def train(config: RankerConfig, rows: RankerRows, pipeline: PipelineConfig | Non
         "feature_names": list(FEATURE_NAMES),
         "pipeline": (pipeline or PipelineConfig()).model_dump(),
     }
-    return Ranker.of(to_onnx(booster, meta))
+    return Ranker.of(to_onnx(boosters, meta))
 
 
 def _parameters(config: RankerConfig) -> dict[str, object]:

@@ -15,7 +15,7 @@ import pandas as pd
 from data_contracts.shop import load_shop
 from feature_repo import store, writer
 from mercato import paths
-from mercato.quality import TRUTH_DAYS, summary
+from mercato.quality import FEW_BASKETS, TRUTH_DAYS, summary
 from mercato.settings import Settings
 from monitoring.statistics import clustered_gain
 from serving.runtime import artefacts
@@ -81,4 +81,12 @@ def measure(settings: Settings) -> dict[str, Any]:
         paired = [(table[evaluate.SERVED] - table[best]).to_dict() for table in tables]
         interval = clustered_gain(paired)
         gains[goal] = {"over": best, "gain": interval.mean, "low": interval.low, "high": interval.high}
+    few = [evaluate.per_household(frame[frame["n_baskets"] <= FEW_BASKETS], "all") for frame in frames]
+    interval = clustered_gain([(table[evaluate.SERVED] - table["frequency"]).to_dict() for table in few])
+    gains[f"all, at most {FEW_BASKETS} baskets"] = {
+        "over": "frequency",
+        "gain": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+    }
     return {"origins": origins, "gains": gains}

@@ -75,14 +75,17 @@ def test_same_rows_same_bytes(rows: dataset.RankerRows, trained: Ranker, tmp_pat
 
 
 def test_served_trees_score_as_trained(rows: dataset.RankerRows) -> None:
-    """The ONNX trees give LightGBM's scores, missing values included, also where training saw none."""
+    """The ONNX trees give the mean of LightGBM's scores, missing values included, also where training saw none."""
     data = lgb.Dataset(rows.features, rows.labels, group=rows.groups, feature_name=list(FEATURE_NAMES))
-    booster = lgb.train({"objective": "lambdarank", "verbosity": -1, "num_threads": 1, "seed": 0}, data, 20)
-    served = Ranker.of(to_onnx(booster, {"feature_names": list(FEATURE_NAMES)}))
+    settings = {"objective": "lambdarank", "verbosity": -1, "num_threads": 1, "feature_fraction": 0.5}
+    boosters = [lgb.train({**settings, "feature_fraction_seed": seed}, data, 20) for seed in (0, 1)]
+    served = Ranker.of(to_onnx(boosters, {"feature_names": list(FEATURE_NAMES)}))
     asked = rows.features[::50].copy()
-    np.testing.assert_allclose(served.scores(asked), booster.predict(asked), rtol=0, atol=1e-5)
-    asked[:, ::3] = np.nan
-    np.testing.assert_allclose(served.scores(asked), booster.predict(asked), rtol=0, atol=1e-5)
+    for missing in (False, True):
+        asked[:, ::3] = np.nan if missing else asked[:, ::3]
+        each = np.array([booster.predict(asked) for booster in boosters])
+        assert np.abs(each[0] - each[1]).max() > 1e-3
+        np.testing.assert_allclose(served.scores(asked), each.mean(0), rtol=0, atol=1e-5)
 
 
 def test_splits_that_cannot_be_carried_over_are_refused() -> None:
@@ -91,14 +94,14 @@ def test_splits_that_cannot_be_carried_over_are_refused() -> None:
     data = lgb.Dataset(x, (x[:, 0] > 0.2).astype(float))
     booster = lgb.train({"objective": "binary", "zero_as_missing": True, "verbosity": -1}, data, 3)
     with pytest.raises(BadConfig, match="missing type Zero"):
-        to_onnx(booster, {})
+        to_onnx([booster], {})
 
 
 def test_other_features_are_refused(rows: dataset.RankerRows) -> None:
     """A ranker over other features is refused before it scores, naming the difference."""
     booster = lgb.train({"verbosity": -1, "num_threads": 1}, lgb.Dataset(rows.features[:2000], rows.labels[:2000]), 2)
     with pytest.raises(ArtefactRefused, match="moon_phase"):
-        Ranker.of(to_onnx(booster, {"feature_names": [*FEATURE_NAMES[1:], "moon_phase"]}))
+        Ranker.of(to_onnx([booster], {"feature_names": [*FEATURE_NAMES[1:], "moon_phase"]}))
 
 
 def test_file_without_meta_is_refused(tmp_path: Path) -> None:
