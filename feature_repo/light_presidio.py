@@ -29,7 +29,7 @@ finally:
 _suffixes = tldextract.TLDExtract(cache_dir=None, suffix_list_urls=())
 
 
-class OfflineEmailRecognizer(EmailRecognizer):
+class OfflineEmailRecognizer(EmailRecognizer):  # type: ignore[misc] # Presidio is not followed
     """E-mail addresses of domains with a public suffix."""
 
     def validate_result(self, pattern_text: str) -> bool:

@@ -22,7 +22,6 @@ class Label(BaseModel):
     """Ends the sentence "the shopper ..."."""
     others: str
     """What looks like it and has another label."""
-    colour: Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
     hotkey: Annotated[str, Field(pattern=r"^[0-9a-z]$")]
     """Key that annotators press."""
     examples: dict[str, tuple[str, ...]]
