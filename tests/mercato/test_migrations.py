@@ -114,7 +114,7 @@ def versions(home: Path, store: str = "events") -> list[tuple[str, int]]:
 
 
 def test_stores_of_the_version_before_are_taken_over_with_their_rows(home: Path) -> None:
-    """Files written before versions were kept become version 1: every row is read by the code of today."""
+    """Files written before versions were kept come up to date: every row is read by the code of today."""
     settings = Settings(home=home, identity_key="k" * 32)
     people = Identity(sqlite3.connect(home / "identity.db"), identity(settings).key)
     with people.connection as connection:
@@ -129,7 +129,7 @@ def test_stores_of_the_version_before_are_taken_over_with_their_rows(home: Path)
     assert live is not None
     assert live.weights == {"r-1": 10_000}
     assert all(versions(home, store) == [(store, len(EVENTS) if store == "events" else 1)] for store in BEFORE_VERSIONS)
-    assert not list(home.glob("*.bak")), "taking over changes nothing, so there is nothing to save"
+    assert [each.name for each in home.glob("*.bak")] == ["events.db.v0.bak"], "the others were taken over unchanged"
 
 
 def test_a_new_version_is_applied_once_and_the_file_before_is_kept(home: Path) -> None:
