@@ -10,6 +10,8 @@ from feature_repo.text import normalise_query
 
 SIMILARITY: Final = 0.8
 """Cosine of two texts' sets of character 2- to 4-grams from which on they are near-duplicates."""
+_SLICE: Final = 1000
+_ROUNDING: Final = 1e-6
 
 
 def groups(texts: Sequence[str], similarity: float = SIMILARITY) -> NDArray[np.int64]:
@@ -26,7 +28,7 @@ def groups(texts: Sequence[str], similarity: float = SIMILARITY) -> NDArray[np.i
     firsts = {text: at for at, text in reversed(list(enumerate(plain)))}
     kept = sorted(firsts.values())
     grams = _grams([texts[at] for at in kept])
-    near = _near(grams, similarity)
+    near = _near(grams, grams, similarity)
     _, part = connected_components(near, directed=False)
     first_of_part: dict[int, int] = {}
     for at, each in zip(kept, part, strict=True):
@@ -40,9 +42,8 @@ def crossing(left: Sequence[str], right: Sequence[str], similarity: float = SIMI
     if not left or not right:
         return []
     grams = _grams([*left, *right])
-    found = (grams[: len(left)] @ grams[len(left) :].T).tocoo()
-    hits = found.data >= similarity
-    return [(left[i], right[j]) for i, j in zip(found.row[hits], found.col[hits], strict=True)]
+    found = _near(grams[: len(left)], grams[len(left) :], similarity).tocoo()
+    return [(left[i], right[j]) for i, j in zip(found.row, found.col, strict=True)]
 
 
 def _grams(texts: Sequence[str]) -> Any:
@@ -59,14 +60,14 @@ def _shingles(text: str) -> list[str]:
     return [padded[at : at + n] for n in (2, 3, 4) for at in range(max(0, len(padded) - n + 1))]
 
 
-def _near(grams: Any, similarity: float) -> Any:
-    """(n, n) sparse: pairs at least so similar; a slice of rows at a time keeps memory low."""
+def _near(left: Any, right: Any, similarity: float) -> Any:
+    """(n, m) sparse: pairs at least so similar; a slice of rows at a time keeps memory low."""
     from scipy.sparse import vstack
 
     parts = []
-    for at in range(0, grams.shape[0], 1000):
-        part = (grams[at : at + 1000] @ grams.T).tocsr()
-        part.data[part.data < similarity] = 0
+    for at in range(0, left.shape[0], _SLICE):
+        part = (left[at : at + _SLICE] @ right.T).tocsr()
+        part.data[part.data < similarity - _ROUNDING] = 0
         part.eliminate_zeros()
         parts.append(part)
     return vstack(parts)

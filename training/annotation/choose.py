@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
-
 from training.annotation.config import ExportConfig, IntentModel, Reason
 from training.annotation.pool import Message
 from training.near_duplicates import groups
@@ -85,8 +83,8 @@ def _apart(found: list[Message], known: Sequence[str], config: ExportConfig) -> 
             members[at].append(each)
     best = [min(each, key=lambda one: (-one.written, one.message_id)) for each in members.values()]
     counts = [len(each) - 1 for each in members.values()]
-    order = np.argsort([each.message_id for each in best], kind="stable") if best else []
-    return [best[at] for at in order], [counts[at] for at in order]
+    both = sorted(zip(best, counts, strict=True), key=lambda each: each[0].message_id)
+    return [message for message, _ in both], [n for _, n in both]
 
 
 def _disputed(candidates: Iterable[Chosen]) -> list[Chosen]:

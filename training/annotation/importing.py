@@ -83,7 +83,8 @@ def import_files(
     and is named in `refused`; the others are taken.
     """
     read, refused = _read(files, labels)
-    votes = {(vote.batch, vote.message_id, vote.annotator): vote for each in read for vote in _ordered(each.votes)}
+    given = sorted((vote for each in read for vote in each.votes), key=lambda each: (each.at, each.label))
+    votes = {(vote.batch, vote.message_id, vote.annotator): vote for vote in given}
     known = [vote for vote in votes.values() if vote.at < until]
     by_batch: dict[str, list[Vote]] = defaultdict(list)
     for vote in known:
@@ -92,7 +93,7 @@ def import_files(
     with lake.alone(LOCK):
         for batch, said in sorted(by_batch.items()):
             try:
-                judged = judge(lake, labels, batch, said, until, config)
+                judged = judge(lake, labels, batch, said, until=until, config=config)
             except TrainingError as error:
                 refused.append(error)
                 continue
@@ -116,8 +117,8 @@ def import_files(
     return Imported(tuple(taken), unchanged, len(votes) - len(known), tuple(refused))
 
 
-def judge(
-    lake: Lake, labels: LabelSet, batch: str, said: Sequence[Vote], until: datetime, config: ImportConfig
+def judge(  # noqa: PLR0913 - a batch, then the terms on which it is taken
+    lake: Lake, labels: LabelSet, batch: str, said: Sequence[Vote], *, until: datetime, config: ImportConfig
 ) -> Judged:
     """What the votes of one batch decide.
 
@@ -170,7 +171,8 @@ def decided(lake: Lake, until: datetime) -> list[Label]:
         for row in (imported(lake, each.batch) or {"labels": []})["labels"]:
             label = Label(**row)
             rank = (label.adjudicated, label.known_at, label.batch)
-            if label.known_at < until.isoformat() and newest.get(label.message_id, (rank,))[0] <= rank:
+            known = datetime.fromisoformat(label.known_at) < until
+            if known and newest.get(label.message_id, (rank,))[0] <= rank:
                 newest[label.message_id] = (rank, label)
     return [label for _, (_, label) in sorted(newest.items())]
 
@@ -184,10 +186,6 @@ def _read(files: Iterable[Path], labels: LabelSet) -> tuple[list[Votes], list[Tr
         except BadExport as error:
             refused.append(error)
     return read, refused
-
-
-def _ordered(votes: Iterable[Vote]) -> list[Vote]:
-    return sorted(votes, key=lambda each: (each.at, each.label))
 
 
 def _label(batch: Batch, task: Task, votes: Sequence[Vote], until: datetime, config: ImportConfig) -> Label | None:
@@ -219,8 +217,8 @@ def _enough(batch: Batch, found: Agreement, texts: Mapping[str, str], config: Im
     needed = min(config.min_shared, math.ceil(batch.tasks / 2))
     if found.shared < needed:
         raise AgreementTooLow(
-            f"{batch.batch}: {found.shared} of {batch.tasks} messages have two annotators or more, need {needed} to tell "
-            "how far they agree; have more of them labelled twice"
+            f"{batch.batch}: {found.shared} of {batch.tasks} messages have two annotators or more, need {needed} to "
+            "tell how far they agree; have more of them labelled twice"
         )
     low = [
         f"{label} {kappa:.2f} (need {config.min_label_kappa:.2f}, {found.votes[label]} annotations)"
@@ -237,6 +235,6 @@ def _enough(batch: Batch, found: Agreement, texts: Mapping[str, str], config: Im
     )
     raise AgreementTooLow(
         f"{batch.batch}: Fleiss' kappa {found.kappa:.2f} on {found.shared} messages, need {config.min_kappa:.2f}"
-        f"{'; ' + ', '.join(low) if low else ''}. Mixed up: {pairs}. Sharpen `others` of these labels in labels.yaml, talk "
-        "to the annotators, and have the batch labelled anew"
+        f"{'; ' + ', '.join(low) if low else ''}. Mixed up: {pairs}. Sharpen `others` of these labels in labels.yaml, "
+        "talk to the annotators, and have the batch labelled anew"
     )
