@@ -177,6 +177,16 @@ def decided(lake: Lake, until: datetime) -> list[Label]:
     return [label for _, (_, label) in sorted(newest.items())]
 
 
+def digests(lake: Lake, until: datetime) -> dict[str, str]:
+    """Batch -> digest of the votes that its labels come from, of what `decided` reads."""
+    found = {each.batch: imported(lake, each.batch) for each in batches(lake)}
+    return {
+        batch: said["digest"]
+        for batch, said in found.items()
+        if said and any(datetime.fromisoformat(row["known_at"]) < until for row in said["labels"])
+    }
+
+
 def _read(files: Iterable[Path], labels: LabelSet) -> tuple[list[Votes], list[TrainingError]]:
     read: list[Votes] = []
     refused: list[TrainingError] = []

@@ -32,6 +32,10 @@ class Inputs:
     """Rows that people made, for the datasets that come from a file."""
 
 
+def _nothing(_: Inputs) -> dict[str, str]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Builder:
     """One dataset."""
@@ -54,6 +58,8 @@ class Builder:
     """Columns of which every value is shared out alike."""
     order: str = ""
     """Column with a time, null where it is not known: such rows go by the hash of their text."""
+    digests: Callable[[Inputs], dict[str, str]] = _nothing
+    """Name -> digest of what it reads beside clean tables and a file."""
 
     @property
     def contract(self) -> Contract:

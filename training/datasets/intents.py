@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from data_contracts.lake import arrow_schema
 from feature_repo.language import language_of
-from training.annotation.importing import decided
+from training.annotation.importing import decided, digests
 from training.annotation.pool import message_id
 from training.datasets.builder import Builder, Inputs
 from training.datasets.from_file import labelled_rows
@@ -62,4 +62,5 @@ INTENT = Builder(
     text="text",
     strata=("intent", "language"),
     order="message_time",
+    digests=lambda given: digests(given.lake, given.until),
 )
