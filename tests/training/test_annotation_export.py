@@ -51,7 +51,7 @@ def message(text: str, language: str = "en", channel: str = "chat", written: int
 
 
 def test_the_pool_is_what_people_wrote_without_personal_data(tmp_path: Path) -> None:
-    """Searches and messages, each text once with how often it came; simulated ones, other events and the future are not."""
+    """Searches and messages, each text once with how often it came, and nothing from the future."""
     lake = make_lake(tmp_path)
     texts = ["Red  Shoes", "red shoes", "my mail is asha@example.com", "who is Sylvanian Families"]
     searches(lake, texts)
@@ -121,10 +121,8 @@ def test_the_files_are_what_label_studio_reads(lake: Lake) -> None:
 
 def test_the_mix_is_the_declared_one() -> None:
     """Of ten tasks two are disputed, the surest first, three unsure, the least sure first, five drawn at random."""
-    words = (
-        "anvil bucket candle drum easel funnel goblet hammer inkwell jigsaw kettle lantern mallet napkin oboe".split()
-    )
-    found = [message(f"{word} {word[::-1]}") for word in words]
+    words = ["anvil", "bucket", "candle", "drum", "easel", "funnel", "goblet", "hammer", "inkwell", "jigsaw", "kettle"]
+    found = [message(f"{word} {word[::-1]}") for word in [*words, "lantern", "mallet", "napkin", "oboe"]]
     sure = {each.text: ("browse", 0.9) for each in found}
     unsure = {found[n].text: ("browse", n / 100) for n in range(4)}
     live = Model("live", {**sure, **unsure, found[8].text: ("cart", 0.95)})
@@ -163,7 +161,7 @@ def test_near_duplicates_are_one_task() -> None:
 
 
 def test_a_mix_that_does_not_add_up_is_refused() -> None:
-    with pytest.raises(ValidationError, match="add up to 1.1, need 1"):
+    with pytest.raises(ValidationError, match=r"add up to 1\.1, need 1"):
         ExportConfig(random_share=0.6)
 
 
@@ -203,8 +201,12 @@ def test_errors_of_a_model_are_asked_about_again(lake: Lake, tmp_path: Path) -> 
         export_errors(lake, LABELS, UNTIL, file)
 
 
-def test_a_kill_leaves_no_half_batch_and_two_at_once_make_one(lake: Lake, tmp_path: Path) -> None:
+def test_a_kill_leaves_no_half_batch_and_two_at_once_make_one(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever file came last, the next run leaves what an undisturbed one leaves."""
+    found = pool(lake, LABELS.languages, UNTIL, LOOKBACK)
+    monkeypatch.setattr("training.annotation.export.pool", lambda *_: found)  # DuckDB's threads do not survive a fork
     whole = make_lake(tmp_path / "whole")
     searches(whole, TEXTS[:10])
     messages(whole, TEXTS[10:])
