@@ -1,6 +1,5 @@
 """What is nearly the same is one group, and a group is on one side of a split."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -63,7 +62,8 @@ def frame(groups: list[tuple[str, str, list[int]]]) -> pd.DataFrame:
         for group, intent, days in groups
         for n, day in enumerate(days)
     ]  # fmt: skip
-    return pd.DataFrame(rows).astype({"message_time": "datetime64[us, UTC]"})
+    made = pd.DataFrame(rows)
+    return made.assign(message_time=pd.to_datetime(made["message_time"], utc=True))
 
 
 def test_later_messages_are_tested_in_every_stratum() -> None:
@@ -105,5 +105,5 @@ def test_messages_without_a_time_go_by_their_hash() -> None:
     rows["text"] = [f"{n * 7919:x} {n * 104729 % 9973:x}" for n in range(400)]
     split, _ = with_splits(rows, INTENT, SHOP)
     assert split[SPLIT].value_counts().to_dict() == {"train": 280, "validation": 60, "test": 60}
-    again, _ = with_splits(rows.sample(frac=1, random_state=1), replace(INTENT), SHOP)
+    again, _ = with_splits(rows.sample(frac=1, random_state=1), INTENT, SHOP)
     assert again.sort_index()[SPLIT].tolist() == split[SPLIT].tolist()

@@ -79,10 +79,10 @@ def find(lake: Lake, batch: str) -> Batch | None:
 
 
 def batches(lake: Lake) -> list[Batch]:
-    """Every batch, oldest first."""
+    """Every batch, oldest first, an adjudicator's after the one that it decides about."""
     paths = lake.fs.glob(lake.path(LAYER, "batches", "b-*", "manifest.json"))
     found = [Batch.model_validate_json(lake.read_bytes(str(path))) for path in paths]
-    return sorted(found, key=lambda each: (each.until, each.kind, each.batch))
+    return sorted(found, key=lambda each: (each.until, each.parent != "", each.batch))
 
 
 def tasks_of(lake: Lake, batch: str) -> list[Task]:

@@ -103,8 +103,8 @@ def labelling_config(labels: LabelSet, *, adjudicating: bool) -> str:
     ]
     return "\n".join(
         [
-            f"<!-- label set {labels.version} -->",
             "<View>",
+            f"  <!-- label set {labels.version} -->",
             *votes,
             '  <Header value="What does the shopper want?"/>',
             f'  <Text name="{_TEXT}" value="$text"/>',
