@@ -79,7 +79,8 @@ def lines(found: dict[str, Any]) -> list[str]:
     """The table for people."""
     return [
         *(
-            f"redaction {each['kind']:<9} n {each['n']:4}  recall {each['recall']:.2f}  precision {each['precision']:.2f}"
+            f"redaction {each['kind']:<9} n {each['n']:4}  recall {each['recall']:.2f}  "
+            f"precision {each['precision']:.2f}"
             for each in found.get("kinds", [])
         ),
         *(
