@@ -12,15 +12,21 @@ import pytest
 from pydantic import ValidationError
 
 from data_contracts.errors import SchemaMismatch
+from data_contracts.events import Event
+from data_contracts.shop import load_shop
+from mercato.clock import frozen
 from mercato.paths import Lake
+from mercato.stores.events import EventLog, EventRow, microseconds
 from tests.forks import PUT_IN_PLACE, ended, fork, killed
-from tests.lake_maker import finished, make_lake, tree
-from tests.training.annotation_maker import LABELS, TRUTH, UNTIL, messages, put_clean, searches, tasks
+from tests.lake_maker import finished, make_identity, make_lake, tree
+from tests.training.annotation_maker import LABELS, TRUTH, UNTIL, WRITTEN, messages, put_clean, searches, tasks
 from training.annotation.batches import folder
 from training.annotation.choose import choose
 from training.annotation.config import EXPORT, ExportConfig
 from training.annotation.export import export, export_errors
 from training.annotation.pool import Message, message_id, pool
+from training.clean import clean
+from training.extract import extract
 
 LOOKBACK = timedelta(days=28)
 TEXTS = list(TRUTH)
@@ -217,3 +223,22 @@ def test_a_kill_leaves_no_half_batch_and_two_at_once_make_one(
     assert [ended(each) for each in both] == [0, 0]
     assert export(lake, LABELS, UNTIL, EXPORT).batch == made
     assert finished(lake) == finished(whole)
+
+
+def test_a_search_that_a_client_sent_reaches_the_pool(tmp_path: Path) -> None:
+    """From the event log through raw/ and clean/; only searches carry a query."""
+    event = {"event_id": "e1", "type": "search", "session_id": "s", "event_time": WRITTEN, "query": "Red shoes"}
+    with pytest.raises(ValidationError, match="a click has no query"):
+        Event.model_validate({**event, "type": "click", "product_id": "p"})
+    found = Event.model_validate(event)
+    at = microseconds(found.event_time)
+    row = EventRow("e1", found.type, None, "s", None, None, None, None, None, at, "real", None, None, found.query)
+    log = EventLog(f"sqlite:///{tmp_path / 'events'}.db", frozen(WRITTEN))
+    log.append([row]).result()
+    log.close()
+    shop, lake = load_shop("complete_journey").reading_from(tmp_path), make_lake(tmp_path / "data")
+    window = {"since": shop.day_start(shop.business_day(WRITTEN)), "until": UNTIL}
+    extract(lake, shop, "interactions", **window)
+    clean(lake, shop, "interactions", make_identity(tmp_path), **window)
+    (one,) = pool(lake, LABELS.languages, UNTIL, LOOKBACK)
+    assert (one.text, one.channel, one.event_time) == ("Red shoes", "search", WRITTEN)
