@@ -43,6 +43,8 @@ class Event(BaseModel):
     """The ranked answer that led here."""
     position: int | None = Field(default=None, ge=1, le=10_000)
     """Position in that answer, from 1."""
+    query: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(printable)] | None = None
+    """What the shopper searched for, of a search; annotators see it without personal data."""
     quantity: int | None = Field(default=None, ge=1, le=1_000_000)
     price: Price | None = None
     event_time: AwareDatetime
@@ -52,6 +54,8 @@ class Event(BaseModel):
     def _names_its_product(self) -> Self:
         if self.product_id is None and self.type not in WITHOUT_PRODUCT:
             raise ValueError(f"a {self.type} needs product_id")
+        if self.query is not None and self.type != "search":
+            raise ValueError(f"a {self.type} has no query")
         return self
 
     def is_after(self, limit: datetime) -> bool:

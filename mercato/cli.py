@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from mercato import log
+from mercato.commands.annotation import annotation
 from mercato.commands.contracts import contract
 from mercato.commands.data import source
 from mercato.commands.datasets import dataset
@@ -20,6 +21,7 @@ app.add_typer(source, name="source")
 app.add_typer(contract, name="contract")
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(dataset, name="dataset")
+app.add_typer(annotation, name="annotation")
 app.add_typer(release, name="release")
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(backfill, name="backfill")

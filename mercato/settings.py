@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     """Where people see MLflow; linked from Airflow when set."""
     drift_ui_url: str = ""
     """Where people see the drift reports; linked from Airflow when set."""
+    annotations: str = ""
+    """Folder in which Label Studio's JSON exports are dropped; empty: `home/annotations`."""
     alert_webhook: SecretStr = SecretStr("")
     """Address that failed tasks and late runs are POSTed to as JSON (`text` fits Slack's and Teams' incoming webhooks);
     empty: they are in the log only. No data row goes there."""
@@ -72,6 +74,10 @@ class Settings(BaseSettings):
     def data_root(self) -> str:
         """URL of the data folder."""
         return self.data_url or str(self.root / "data")
+
+    def annotation_folder(self) -> Path:
+        """Where annotations are dropped."""
+        return Path(self.annotations).expanduser() if self.annotations else self.root / "annotations"
 
     def sqlite(self, name: str) -> str:
         """SQLAlchemy URL of the embedded store `name`."""

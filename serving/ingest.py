@@ -100,4 +100,5 @@ def _row(event: Event, keys: dict[str, str], minor_digits: int) -> EventRow:
         origin="real",
         release_id=None,
         propensity=None,
+        query=event.query,
     )

@@ -34,10 +34,15 @@ def from_files(settings: Settings, at: datetime) -> dict[str, list[str]]:
     for name in sorted(set(BUILDERS) - set(FROM_TABLES)):
         files = sorted({file for each in versions(lake, name) if each.until == at for file in each.inputs})
         if files:
-            found[f"datasets/{name}"] = [
-                f"people made it: `mercato dataset build {name} --file {file}` makes it again" for file in files
-            ]
+            found[f"datasets/{name}"] = [f"people made it: {_again(name, file)}" for file in files]
     return found
+
+
+def _again(name: str, source: str) -> str:
+    """How a dataset is made again from one of its inputs: a file, or a batch of annotations."""
+    if source.startswith("b-"):
+        return f"`mercato annotation import` made it of batch {source}"
+    return f"`mercato dataset build {name} --file {source}` makes it again"
 
 
 def changes(settings: Settings, then: DatasetManifest) -> list[str]:

@@ -50,7 +50,8 @@ CREATE TABLE IF NOT EXISTS events (
 )
 """,
         "CREATE INDEX IF NOT EXISTS events_known_at ON events (known_at)",
-    ]
+    ],
+    ["ALTER TABLE events ADD COLUMN query TEXT"],
 ]
 """Versions of the event log; see `mercato.stores.migrations`."""
 
@@ -74,6 +75,8 @@ class EventRow:
     """Set by whoever replays or simulates; a real event finds its release through `request_id`."""
     propensity: float | None
     """As `release_id`."""
+    query: str | None = None
+    """What was searched for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Training datasets: versions named by their content, split without leaks, with a report for people."""
 
 import ast
+import hashlib
 import re
 import shutil
 from dataclasses import replace
@@ -232,15 +233,17 @@ def test_leaks_are_found_with_examples() -> None:
 
 
 def test_one_text_lies_on_one_side(given: Inputs, tmp_path: Path) -> None:
-    """However it is spelt, a message goes to the same split: 70/15/15 of texts by hash, planted leaks are found."""
-    rows = [{"text": f"where is parcel {n}", "intent": "track"} for n in range(400)]
-    rows += [{"text": f"WHERE is  parcel {n}?", "intent": "track"} for n in range(400)]
+    """However it is spelt, a message goes to the same split: 70/15/15 of groups, planted leaks are found."""
+    digests = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(400)]
+    texts = [" ".join(each[at : at + 5] for at in range(0, 30, 5)) for each in digests]
+    rows = [{"text": text, "intent": "track"} for text in texts]
+    rows += [{"text": f"{text.upper()}?", "intent": "track"} for text in texts]
     made = build(INTENT, replace(given, file=labelled(tmp_path, rows)))
     shares = [part.rows / made.rows for part in made.splits.values()]
     assert shares == pytest.approx([0.7, 0.15, 0.15], abs=0.06)
     found = rows_of(made, given)
     leaky = found.assign(split=["train", "test"] * 400)
-    with pytest.raises(LeakageFound, match="values of text are in more than one split"):
+    with pytest.raises(LeakageFound, match="values of group_id are in more than one split"):
         check_leakage(leaky, INTENT, INTENT.contract, [], UNTIL)
 
 
@@ -268,7 +271,8 @@ def test_only_checks_that_can_fail_are_reported() -> None:
     row = frame(("a", "01T12", "01T13")).assign(text="hello", product_id="p", split="train")
     corpus = BUILDERS["product_corpus"]
     assert check_leakage(row, corpus, corpus.contract, [], UNTIL) == {}
-    assert check_leakage(row, INTENT, INTENT.contract, [], UNTIL) == {"text on one side only": "1 values"}
+    reviews = BUILDERS["customer_feedback"]
+    assert check_leakage(row, reviews, reviews.contract, [], UNTIL) == {"text on one side only": "1 values"}
 
 
 def test_bad_labels_are_set_aside_and_counted(given: Inputs, tmp_path: Path) -> None:
@@ -295,7 +299,7 @@ def test_a_file_without_its_columns_is_refused(given: Inputs, tmp_path: Path) ->
     with pytest.raises(SchemaMismatch, match=r"missing columns \['text', 'label_source'\]"):
         build(INTENT, replace(given, file=tmp_path / "other.csv"))
     with pytest.raises(BadConfig, match="pass --file"):
-        build(INTENT, given)
+        build(BUILDERS["customer_feedback"], given)
 
 
 def test_an_unbalanced_dataset_raises_an_alarm(given: Inputs, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ _EVENTS = pa.schema(
         ("happened_at", _TIME),
         *((name, pa.string()) for name in ("origin", "release_id")),
         ("propensity", pa.float64()),
+        ("query", pa.string()),
         ("durable_at", _TIME),
     ]
 )

@@ -32,6 +32,10 @@ class Inputs:
     """Rows that people made, for the datasets that come from a file."""
 
 
+def _nothing(_: Inputs) -> dict[str, str]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Builder:
     """One dataset."""
@@ -41,14 +45,21 @@ class Builder:
     """Clean tables that it is made of; empty when it comes from a file."""
     rows: Callable[[Inputs], pa.Table]
     """Its rows in the contract's columns, in any order."""
-    split: Literal["time", "text", "none"]
-    """`time`: train happened and was known before validation began. `text`: by a text's hash. `none`: all is train."""
+    split: Literal["time", "text", "groups", "none"]
+    """`time`: train happened and was known before validation began. `text`: by a text's hash. `groups`: the values of
+    `one_side` in each of the `strata`, later ones by `order` in test. `none`: all is train."""
     shares: tuple[float, float, float] = (1.0, 0.0, 0.0)
     """Of train, validation and test."""
     one_side: str = ""
     """Column whose value may be on one side of the splits only."""
     text: str = ""
     """Column whose normalised text may be on one side only."""
+    strata: tuple[str, ...] = ()
+    """Columns of which every value is shared out alike."""
+    order: str = ""
+    """Column with a time, null where it is not known: such rows go by the hash of their text."""
+    digests: Callable[[Inputs], dict[str, str]] = _nothing
+    """Name -> digest of what it reads beside clean tables and a file."""
 
     @property
     def contract(self) -> Contract:

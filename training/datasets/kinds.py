@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from training.datasets.builder import Builder
 from training.datasets.corpus import CORPUS
-from training.datasets.from_file import CUSTOMER_FEEDBACK, INTENT
+from training.datasets.from_file import CUSTOMER_FEEDBACK
+from training.datasets.intents import INTENT
 from training.datasets.recommendation import RECOMMENDATION
 from training.errors import BadConfig
 

@@ -1,6 +1,5 @@
 """Train, validation and test, and the proof that nothing leaks between them."""
 
-import hashlib
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
@@ -12,13 +11,10 @@ from data_contracts.contract import Contract
 from data_contracts.shop import Shop
 from feature_repo.text import normalise_query
 from training.datasets.builder import SPLIT, SPLITS, Builder
-from training.errors import NotEnoughData, TrainingError
+from training.datasets.by_group import LeakageFound, by_group, check_groups, place
+from training.errors import NotEnoughData
 
 _EXAMPLES = 3
-
-
-class LeakageFound(TrainingError):
-    """A split lets training see what it will be judged by; nothing was written."""
 
 
 def with_splits(rows: pd.DataFrame, builder: Builder, shop: Shop) -> tuple[pd.DataFrame, list[datetime]]:
@@ -37,8 +33,10 @@ def with_splits(rows: pd.DataFrame, builder: Builder, shop: Shop) -> tuple[pd.Da
                 f"{', '.join(builder.reads)} in the window, with known customers?"
             )
         return _by_time(rows, builder.shares, shop)
+    if builder.split == "groups":
+        return by_group(rows, builder), []
     if builder.split == "text":
-        places = np.array([_place(text) for text in rows[builder.text]], dtype=float)
+        places = np.array([place(text) for text in rows[builder.text]], dtype=float)
         bounds = np.cumsum(builder.shares)[:-1]
         at = np.searchsorted(bounds, places, side="right")
         return rows.assign(**{SPLIT: np.asarray(SPLITS, dtype=object)[at]}), []
@@ -67,11 +65,6 @@ def _naive(times: pd.Series) -> Any:
     return times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
 
 
-def _place(text: str) -> float:
-    """Where a text lies in [0, 1): the same for every spelling that search and the intent model read alike."""
-    return int(hashlib.sha256(normalise_query(text).encode()).hexdigest()[:13], 16) / 16**13
-
-
 def check_leakage(
     rows: pd.DataFrame, builder: Builder, contract: Contract, cuts: list[datetime], until: datetime
 ) -> dict[str, str]:
@@ -85,6 +78,8 @@ def check_leakage(
         said[f"{builder.one_side} on one side only"] = _one_side(rows, builder.one_side, str)
     if builder.text:
         said[f"{builder.text} on one side only"] = _one_side(rows, builder.text, normalise_query)
+    if builder.split == "groups":
+        said |= check_groups(rows, builder)
     if builder.split != "time":
         return said
     times = [column.name for column in contract.columns if column.logicalType == "timestamp"]

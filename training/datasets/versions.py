@@ -54,7 +54,7 @@ class DatasetManifest(BaseModel):
     since: datetime
     until: datetime
     inputs: dict[str, str]
-    """Clean table, or file -> digest of what was read."""
+    """Clean table, file, or annotated batch -> digest of what was read."""
     read: int
     rows: int
     set_aside: int
@@ -185,7 +185,7 @@ def _sorted_out(rows: pa.Table, contract: Contract, given: Inputs) -> _Sorted:
 def _inputs(builder: Builder, given: Inputs) -> dict[str, str]:
     if given.file is not None:
         return {given.file.name: sha256_file(given.file)}
-    return {
+    return builder.digests(given) | {
         table: snapshot_digest(given.lake, table, event_before=given.until, known_before=given.until)
         for table in builder.reads
         if manifests(given.lake, "clean", table)

@@ -1,0 +1,89 @@
+"""What the annotation DAGs and `mercato annotation` call: settings and instants in, a small JSON value out."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from data_contracts.intents import load_labels
+from data_contracts.shop import load_shop
+from mercato import paths
+from mercato.settings import Settings
+from mercato.stores.steps import timed
+from training.annotation.batches import batches, folder, imported
+from training.annotation.config import EXPORT, IMPORT, IntentModel
+from training.annotation.export import Exported, export, export_errors
+from training.annotation.importing import import_files
+from training.provenance import code_revision
+
+
+def export_annotations(
+    settings: Settings, until: datetime, *, errors: Path | None = None, models: Sequence[IntentModel] = ()
+) -> dict[str, Any]:
+    """The batch of messages known before `until` (or of the errors in a file), where it lies; `batch` may be None.
+
+    `models`: the live intent model first; without one, messages are drawn at random and carry no pre-annotation.
+    """
+    lake, labels = paths.lake(settings), load_labels()
+    with timed(settings, "export", "annotations", until, until, code_revision=code_revision()):
+        made = export_errors(lake, labels, until, errors) if errors else export(lake, labels, until, EXPORT, models)
+    return _said(lake, made)
+
+
+def import_annotations(settings: Settings, until: datetime) -> dict[str, Any]:
+    """What the dropped files brought, and the version of `intent_examples` that was made of it (None: nothing new).
+
+    Raises:
+        BadExport, AgreementTooLow: after everything else was taken; the message names each file and batch refused.
+    """
+    from training.datasets.builder import Inputs
+    from training.datasets.intents import INTENT
+    from training.datasets.versions import build, versions
+
+    lake, shop = paths.lake(settings), load_shop(settings.shop)
+    files = sorted(settings.annotation_folder().glob("*.json"))
+    with timed(settings, "import", "annotations", until, until, code_revision=code_revision()):
+        found = import_files(lake, load_labels(), files, until, IMPORT)
+        given = Inputs(lake, shop, shop.window()[0], until)
+        inputs = INTENT.digests(given)
+        made = {each.version for each in versions(lake, INTENT.name) if each.inputs == inputs}
+        version = build(INTENT, given) if inputs and not made else None
+    if found.refused:
+        raise type(found.refused[0])("; ".join(str(each) for each in found.refused))
+    return {
+        "files": len(files),
+        "taken": list(found.taken),
+        "unchanged": found.unchanged,
+        "later": found.later,
+        "dataset": version and f"{INTENT.name}/{version.version}",
+        "rows": version and version.rows,
+    }
+
+
+def annotation_status(settings: Settings) -> list[dict[str, Any]]:
+    """One row per batch, oldest first: what it holds, whether it is back, how far annotators agreed."""
+    lake = paths.lake(settings)
+    rows = []
+    for each in batches(lake):
+        counts = (imported(lake, each.batch) or {"counts": {}})["counts"]
+        rows.append(
+            {
+                "batch": each.batch,
+                "kind": each.kind,
+                "until": each.until.isoformat(),
+                "labels": each.label_set,
+                "tasks": each.tasks,
+                "labelled": counts.get("labels"),
+                "contested": counts.get("contested"),
+                "kappa": counts.get("kappa"),
+                "folder": folder(lake, each.batch),
+            }
+        )
+    return rows
+
+
+def _said(lake: paths.Lake, made: Exported) -> dict[str, Any]:
+    if made.batch is None:
+        return {"batch": None, "note": made.note}
+    said = made.batch.model_dump(mode="json", include={"batch", "kind", "label_set", "tasks", "chosen", "sha256"})
+    return {**said, "folder": folder(lake, made.batch.batch), "note": made.note}
