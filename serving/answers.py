@@ -23,7 +23,8 @@ from serving.impressions import Impression
 from serving.loading import LiveRelease
 from serving.runtime import pipeline
 from serving.runtime.pipeline import Stages
-from serving.runtime.search import Filters, SearchResult
+from serving.runtime.search import SearchResult
+from serving.runtime.understanding import Bounds, as_written
 from serving.schemas import RecommendRequest, SearchRequest, major, minor
 
 log = structlog.get_logger()
@@ -103,9 +104,9 @@ def search(gateway: Gateway, request: SearchRequest, request_id: str) -> Answer:
     asked = who(gateway, request_id, request.customer_id, request.session_id)
     wanted = request.filters
     digits = asked.live.shop.minor_digits
-    filters = Filters(wanted.category, wanted.brand, minor(wanted.price_min, digits), minor(wanted.price_max, digits))
+    bounds = Bounds(wanted.category, wanted.brand, minor(wanted.price_min, digits), minor(wanted.price_max, digits))
     found = asked.live.search.search(
-        request.query, n=request.n, offset=request.offset, filters=filters, exclude=request.exclude
+        as_written(request.query), n=request.n, offset=request.offset, bounds=bounds, exclude=request.exclude
     )
     _log_rows(gateway, asked, "search", found.rows, found.scores, request_id=request_id, first=request.offset + 1)
     results = _page(asked.live, found, explain=request.explain)

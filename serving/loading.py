@@ -15,6 +15,7 @@ from serving.runtime.artefacts import Artefacts
 from serving.runtime.catalogue import Catalogue
 from serving.runtime.pipeline import Request, rank
 from serving.runtime.search import SearchEngine
+from serving.runtime.understanding import as_written
 from serving.trial import parse
 
 PARSE_SECONDS = 60.0
@@ -86,5 +87,5 @@ def _warm(live: LiveRelease, as_of: datetime) -> None:
         rank(Request(n=10, goal=goal), None, live.catalogue, live.artefacts, as_of)
         rank(Request(n=10, goal=goal, product_ids=first), None, live.catalogue, live.artefacts, as_of)
     for query in WARM_QUERIES:
-        live.search.search(query, n=10)
+        live.search.search(as_written(query), n=10)
     live.search.similar(0, n=10)

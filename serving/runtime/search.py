@@ -1,69 +1,33 @@
-"""Search and similar products over one release: keyword and vector retrieval, fused by rank, then filters.
+"""Search and similar products over one release: keyword and vector retrieval, fused, then filters.
 
 Pure after loading: no clock, no network, no files.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.errors import ArtefactRefused
-from feature_repo.search_text import search_tokens
-from feature_repo.text import normalise_query
-from serving.runtime import npz
 from serving.runtime.catalogue import Catalogue
 from serving.runtime.encoder import Encoder
+from serving.runtime.fusion import Found, Fusion
+from serving.runtime.keyword import KeywordIndex
+from serving.runtime.part import Part
+from serving.runtime.shelf import Shelf, facet
+from serving.runtime.understanding import Bounds, Understanding
 
-RRF_K = 60
-"""Constant of reciprocal rank fusion. Source: Cormack, Clarke & Buettcher, SIGIR 2009."""
-KEYWORD_DOCS = 500
-"""Product texts taken from the keyword index."""
-VECTOR_TEXTS = 40
-"""Texts taken from the vector index."""
-MIN_COSINE = 0.35
-"""Below this similarity a text has nothing to do with the query."""
-FACET_VALUES = 20
-"""Values shown per facet."""
+LEAD: Final = 0.5
+"""What a boost of the query is worth, in ranges of the fused scores: half of what lies between worst and best."""
+SIMILAR_TEXTS: Final = 40
+"""Texts looked at for similar products."""
 
 Rows = NDArray[np.int32]
 Scores = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Shelf:
-    """What search needs to know of each product, all (n_products,) in one row order."""
-
-    product_ids: Sequence[str]
-    category: NDArray[np.str_]
-    brand: NDArray[np.str_]
-    price_minor: NDArray[np.int64]
-    """0 where the price is unknown."""
-    popularity: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, catalogue: Catalogue) -> Self:
-        """The shelf of a release's catalogue."""
-        return cls(
-            product_ids=list(catalogue.product_ids),
-            category=np.array(catalogue.text["category"], dtype=np.str_),
-            brand=np.array(catalogue.text["brand"], dtype=np.str_),
-            price_minor=catalogue.stats["price_minor"].astype(np.int64),
-            popularity=catalogue.stats["decayed_14d"].astype(np.float32),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Bounds on results; None leaves a bound open."""
-
-    category: str | None = None
-    brand: str | None = None
-    price_min_minor: int | None = None
-    price_max_minor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +35,10 @@ class SearchResult:
     """One page of results."""
 
     rows: Rows
-    """(<= n,) rows of the shelf, best first."""
+    """(<= n,) rows of the release's catalogue, best first; from its end on, products that came after it."""
+    product_ids: Sequence[str]
+    names: Sequence[str]
+    price_minor: Sequence[int]
     scores: Scores
     """Fused score of each row."""
     stages: dict[str, Scores]
@@ -83,187 +50,139 @@ class SearchResult:
     degraded: list[str] = field(default_factory=list)
 
 
-class SearchEngine:
-    """Both indexes of one release."""
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What changed since the release's index was built."""
 
-    def __init__(self, keyword: "KeywordIndex", vectors: Any, encoder: Encoder | None, shelf: Shelf) -> None:
-        if list(keyword.product_ids) != list(shelf.product_ids):
-            raise ArtefactRefused(
-                "the keyword index and the product features list different products; rebuild the index"
-            )
-        if vectors.ntotal <= int(keyword.text_of_product.max(initial=-1)):
-            raise ArtefactRefused(
-                f"the vector index holds {vectors.ntotal} texts, the keyword index names more; rebuild the index"
-            )
-        self._keyword = keyword
-        self._vectors = vectors
-        self._encoder = encoder
+    part: Part | None
+    """The products put since; None when there are none."""
+    hidden: NDArray[np.bool_]
+    """(n_products,) rows of the release that were put again or removed."""
+
+
+class SearchEngine:
+    """Both indexes of one release, with what changed since."""
+
+    def __init__(self, keyword: KeywordIndex, vectors: Any, encoder: Encoder | None, shelf: Shelf) -> None:
+        self.base = Part(keyword, vectors, shelf)
+        self.encoder = encoder
         self.shelf = shelf
-        self._by_doc = _Groups.of(keyword.doc_of_product, keyword.n_docs)
-        self._by_text = _Groups.of(keyword.text_of_product, vectors.ntotal)
         self.row = {str(pid): at for at, pid in enumerate(shelf.product_ids)}
+        self.fusion = Fusion.of(keyword.meta.get("fusion"))
+        self.delta = Delta(None, np.zeros(len(shelf.product_ids), dtype=bool))
+
+    def fused_by(self, fusion: Fusion) -> Self:
+        """The same engine with another fusion."""
+        other = copy(self)
+        other.fusion = fusion
+        return other
 
     def search(
-        self, query: str, *, n: int, offset: int = 0, filters: Filters | None = None, exclude: Sequence[str] = ()
+        self,
+        query: Understanding,
+        *,
+        n: int,
+        offset: int = 0,
+        bounds: Bounds | None = None,
+        exclude: Sequence[str] = (),
     ) -> SearchResult:
-        """The products that match `query`, best first; an empty page when nothing does."""
+        """The products that match `query`, best first; an empty page when nothing does.
+
+        Args:
+            query: what was understood; its boosts lead, its own bounds are the caller's to apply.
+            n: products on the page.
+            offset: products before it.
+            bounds: filters on results.
+            exclude: product ids to leave out.
+        """
         degraded: list[str] = []
-        docs, doc_scores = self._keyword.top(search_tokens(query), KEYWORD_DOCS)
-        texts, cosines = self._nearest(normalise_query(query), degraded)
-        rows, stages = self._candidates(docs, doc_scores, texts, cosines)
-        keep = self._passes(rows, filters or Filters(), exclude)
-        rows, stages = rows[keep], {name: values[keep] for name, values in stages.items()}
-        fused = np.zeros(len(rows), dtype=np.float32)
-        for values in stages.values():
-            fused += _reciprocal_rank(values)
-        order = np.lexsort((rows, -fused))
-        page = order[offset : offset + n]
-        return SearchResult(
-            rows=rows[page],
-            scores=fused[page],
-            stages={name: values[page] for name, values in stages.items()},
+        delta, vector = self.delta, self._encoded(query.text, degraded)
+        pieces = []
+        for part, first in self._parts(delta):
+            rows, found = part.candidates(query.terms, vector)
+            keep = part.shelf.within(rows, bounds or Bounds()) & ~self._unwanted(part, rows, delta, exclude)
+            lead = np.zeros(len(rows), dtype=np.float32)
+            for name, value in query.boosts.items():
+                lead += part.shelf.has(rows, name, value)
+            pieces.append((rows[keep] + first, found.only(keep), lead[keep], part.shelf, first))
+        rows = np.concatenate([each[0] for each in pieces])
+        found = Found.joined([each[1] for each in pieces])
+        fused = self.fusion.scores(found)
+        fused = fused + LEAD * np.float32(np.ptp(fused) if len(fused) else 0) * np.concatenate([p[2] for p in pieces])
+        page = np.lexsort((rows, -fused))[offset : offset + n]
+        category, brand = (
+            np.concatenate([getattr(shelf, name)[own - first] for own, _, _, shelf, first in pieces])
+            for name in ("category", "brand")
+        )
+        return self._result(
+            rows[page],
+            fused[page],
+            {name: getattr(found, name)[page] for name in ("keyword", "vector", "popularity")},
+            delta,
             total=len(rows),
-            facets={"category": _facet(self.shelf.category[rows]), "brand": _facet(self.shelf.brand[rows])},
+            facets={"category": facet(category), "brand": facet(brand)},
             degraded=degraded,
         )
 
     def similar(self, row: int, *, n: int) -> SearchResult:
         """The products nearest to the one in `row` by meaning, the popular first among equals."""
-        query = self._vectors.reconstruct(int(self._keyword.text_of_product[row]))[None, :]
-        cosines, texts = self._vectors.search(query, min(VECTOR_TEXTS, self._vectors.ntotal))
-        rows, groups = self._by_text.members(texts[0].astype(np.int32))
-        cosine = cosines[0].astype(np.float32)[groups]
-        keep = rows != row
+        delta = self.delta
+        rows, cosine = self.base.nearest(self.base.vector(row), SIMILAR_TEXTS)
+        keep = (rows != row) & ~delta.hidden[rows]
         rows, cosine = rows[keep], cosine[keep]
         popularity = self.shelf.popularity[rows]
         page = np.lexsort((rows, -popularity, -np.round(cosine, 4)))[:n]
         stages = {"vector": cosine[page], "popularity": popularity[page]}
-        return SearchResult(rows=rows[page], scores=cosine[page], stages=stages, total=len(rows), facets={})
+        return self._result(rows[page], cosine[page], stages, delta, total=len(rows), facets={}, degraded=[])
 
-    def _nearest(self, query: str, degraded: list[str]) -> tuple[Rows, Scores]:
-        """Texts near the query and their cosines; none, and `encoder` degraded, when the encoder fails."""
-        none = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
-        if self._encoder is None:
+    def _parts(self, delta: Delta) -> list[tuple[Part, int]]:
+        """Each part, and the row that its first product has in results."""
+        return [(self.base, 0), *([(delta.part, len(self.shelf.product_ids))] if delta.part else [])]
+
+    def _unwanted(self, part: Part, rows: Rows, delta: Delta, exclude: Sequence[str]) -> NDArray[np.bool_]:
+        ids = part.shelf.product_ids
+        out = set(exclude)
+        named = np.array([ids[row] in out for row in rows.tolist()], dtype=bool) if out else np.zeros(len(rows), bool)
+        return named | delta.hidden[rows] if part is self.base else named
+
+    def _encoded(self, text: str, degraded: list[str]) -> Scores | None:
+        """(d,) the query's vector; None, and `encoder` degraded, when the encoder is out."""
+        if self.encoder is None:
             degraded.append("encoder")
-            return none
-        if not query:
-            return none
+            return None
+        if not text:
+            return None
         try:
-            vector = self._encoder.encode([query])
+            return np.asarray(self.encoder.encode([text])[0], dtype=np.float32)
         except Exception:  # noqa: BLE001 - whatever a native runtime raises, keywords still answer
             degraded.append("encoder")
-            return none
-        cosines, texts = self._vectors.search(vector, min(VECTOR_TEXTS, self._vectors.ntotal))
-        near = cosines[0] >= MIN_COSINE
-        return texts[0][near].astype(np.int32), cosines[0][near].astype(np.float32)
+            return None
 
-    def _candidates(
-        self, docs: Rows, doc_scores: Scores, texts: Rows, cosines: Scores
-    ) -> tuple[Rows, dict[str, Scores]]:
-        by_word, word_group = self._by_doc.members(docs)
-        by_meaning, meaning_group = self._by_text.members(texts)
-        rows = np.union1d(by_word, by_meaning).astype(np.int32)
-        keyword = np.full(len(rows), np.nan, dtype=np.float32)
-        keyword[np.searchsorted(rows, by_word)] = doc_scores[word_group]
-        vector = np.full(len(rows), np.nan, dtype=np.float32)
-        vector[np.searchsorted(rows, by_meaning)] = cosines[meaning_group]
-        return rows, {"keyword": keyword, "vector": vector, "popularity": self.shelf.popularity[rows]}
-
-    def _passes(self, rows: Rows, filters: Filters, exclude: Sequence[str]) -> NDArray[np.bool_]:
-        keep = np.ones(len(rows), dtype=bool)
-        if filters.category is not None:
-            keep &= np.char.lower(self.shelf.category[rows]) == filters.category.lower()
-        if filters.brand is not None:
-            keep &= np.char.lower(self.shelf.brand[rows]) == filters.brand.lower()
-        price = self.shelf.price_minor[rows]
-        if filters.price_min_minor is not None:
-            keep &= (price > 0) & (price >= filters.price_min_minor)
-        if filters.price_max_minor is not None:
-            keep &= (price > 0) & (price <= filters.price_max_minor)
-        unwanted = [self.row[pid] for pid in exclude if pid in self.row]
-        return keep & ~np.isin(rows, unwanted) if unwanted else keep
-
-
-@dataclass(frozen=True, slots=True)
-class KeywordIndex:
-    """BM25 impacts by word, and where each product stands in both indexes."""
-
-    kind: ClassVar[str] = "keyword_index"
-    product_ids: Sequence[str]
-    doc_of_product: Rows
-    text_of_product: Rows
-    column: dict[str, int]
-    data: Scores
-    indices: Rows
-    indptr: Rows
-    n_docs: int
-    encoder_sha256: str
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """The index from its verified npz file."""
-        arrays, meta = npz.read(path, cls.kind)
-        words = npz.unpack_text(arrays["vocabulary"], int(meta["n_words"]))
-        return cls(
-            product_ids=npz.unpack_text(arrays["product_ids"], int(meta["n_products"])),
-            doc_of_product=arrays["doc_of_product"],
-            text_of_product=arrays["text_of_product"],
-            column={word: at for at, word in enumerate(words)},
-            data=arrays["data"],
-            indices=arrays["indices"],
-            indptr=arrays["indptr"],
-            n_docs=int(meta["n_docs"]),
-            encoder_sha256=str(meta["encoder_sha256"]),
+    def _result(  # noqa: PLR0913 - named
+        self,
+        rows: Rows,
+        scores: Scores,
+        stages: dict[str, Scores],
+        delta: Delta,
+        *,
+        total: int,
+        facets: dict[str, dict[str, int]],
+        degraded: list[str],
+    ) -> SearchResult:
+        first = len(self.shelf.product_ids)
+        added = delta.part.shelf if delta.part else self.shelf
+        places = [(self.shelf, row) if row < first else (added, row - first) for row in rows.tolist()]
+        return SearchResult(
+            rows=rows,
+            product_ids=[str(shelf.product_ids[at]) for shelf, at in places],
+            names=[shelf.name[at] for shelf, at in places],
+            price_minor=[int(shelf.price_minor[at]) for shelf, at in places],
+            scores=scores,
+            stages=stages,
+            total=total,
+            facets=facets,
+            degraded=degraded,
         )
-
-    def top(self, tokens: Sequence[str], k: int) -> tuple[Rows, Scores]:
-        """The `k` best texts for the query's words and their BM25 scores, best first."""
-        score = np.zeros(self.n_docs, dtype=np.float32)
-        for word in dict.fromkeys(tokens):
-            at = self.column.get(word)
-            if at is not None:
-                span = slice(self.indptr[at], self.indptr[at + 1])
-                score[self.indices[span]] += self.data[span]
-        found = np.flatnonzero(score).astype(np.int32)
-        best = found[np.lexsort((found, -score[found]))][:k]
-        return best, score[best]
-
-
-@dataclass(frozen=True, slots=True)
-class _Groups:
-    """Products by group (a text): CSR over group ids."""
-
-    order: Rows
-    start: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, group: Rows, n_groups: int) -> Self:
-        counts = np.bincount(group, minlength=n_groups)
-        start = np.concatenate([[0], np.cumsum(counts)])
-        return cls(np.argsort(group, kind="stable").astype(np.int32), start)
-
-    def members(self, groups: Rows) -> tuple[Rows, NDArray[np.int64]]:
-        """All members of `groups`, and for each the position of its group in `groups`."""
-        sizes = self.start[groups + 1] - self.start[groups]
-        position = np.repeat(np.arange(len(groups)), sizes)
-        within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return self.order[np.repeat(self.start[groups], sizes) + within], position
-
-
-def _reciprocal_rank(values: Scores) -> Scores:
-    """1 / (k + rank), equal values sharing a rank; 0 where a stage did not find the row."""
-    found = ~np.isnan(values)
-    out = np.zeros(len(values), dtype=np.float32)
-    if found.any():
-        _, rank = np.unique(-values[found], return_inverse=True)
-        out[found] = 1.0 / (RRF_K + 1 + rank)
-    return out
-
-
-def _facet(values: NDArray[np.str_]) -> dict[str, int]:
-    names, counts = np.unique(values, return_counts=True)
-    order = np.lexsort((names, -counts))[:FACET_VALUES]
-    return {str(names[at]): int(counts[at]) for at in order if names[at]}
 
 
 def load(paths: Mapping[str, Path], catalogue: Catalogue) -> SearchEngine:
