@@ -97,14 +97,14 @@ class Postings:
         words = sorted(column)
         rank = np.empty(len(words), dtype=np.int64)
         rank[[column[word] for word in words]] = np.arange(len(words))
-        doc, field = np.frombuffer(at_doc, np.int32), np.frombuffer(at_field, np.int8)
-        key = rank[np.frombuffer(at_word, np.int32)] * len(docs) + doc
+        doc_at, field_at = np.frombuffer(at_doc, np.int32), np.frombuffer(at_field, np.int8)
+        key = rank[np.frombuffer(at_word, np.int32)] * len(docs) + doc_at
         means = known.mean_length if known else _means(lengths)
-        tf = np.frombuffer(count, np.int32) * _field_weight(field, doc, lengths, means, config)
+        tf = np.frombuffer(count, np.int32) * _field_weight(field_at, doc_at, lengths, means, config)
         order = np.argsort(key, kind="stable")
         starts = np.flatnonzero(np.r_[True, np.diff(key[order]) != 0]) if len(order) else np.empty(0, np.int64)
         total = np.add.reduceat(tf[order], starts) if len(starts) else np.empty(0)
-        bits = np.left_shift(1, field.astype(np.int64)).astype(np.uint8)[order]
+        bits = np.left_shift(1, field_at.astype(np.int64)).astype(np.uint8)[order]
         mask = np.bitwise_or.reduceat(bits, starts) if len(starts) else np.empty(0, np.uint8)
         word_of, doc_of = np.divmod(key[order][starts], max(len(docs), 1))
         held = np.bincount(word_of, minlength=len(words))
@@ -151,7 +151,7 @@ class KeywordIndex:
     def save(self, path: Path) -> Path:
         """Writes the one file of this artefact."""
         postings = self.postings
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "product_ids": npz.pack_text(self.product_ids),
             "doc_of_product": self.doc_of_product,
             "text_of_product": self.text_of_product,

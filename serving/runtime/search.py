@@ -101,14 +101,15 @@ class SearchEngine:
         for part, first in self._parts(delta):
             rows, found = part.candidates(query.terms, vector)
             keep = part.shelf.within(rows, bounds or Bounds()) & ~self._unwanted(part, rows, delta, exclude)
-            lead = np.zeros(len(rows), dtype=np.float32)
+            leads = np.zeros(len(rows), dtype=np.float32)
             for name, value in query.boosts.items():
-                lead += part.shelf.has(rows, name, value)
-            pieces.append((rows[keep] + first, found.only(keep), lead[keep], part.shelf, first))
+                leads += part.shelf.has(rows, name, value)
+            pieces.append((rows[keep] + first, found.only(keep), leads[keep], part.shelf, first))
         rows = np.concatenate([each[0] for each in pieces])
         found = Found.joined([each[1] for each in pieces])
         fused = self.fusion.scores(found)
-        fused = fused + LEAD * np.float32(np.ptp(fused) if len(fused) else 0) * np.concatenate([p[2] for p in pieces])
+        lead = np.concatenate([each[2] for each in pieces])
+        fused = (fused + LEAD * (np.ptp(fused) if len(fused) else 0.0) * lead).astype(np.float32)
         page = np.lexsort((rows, -fused))[offset : offset + n]
         category, brand = (
             np.concatenate([getattr(shelf, name)[own - first] for own, _, _, shelf, first in pieces])
