@@ -5,7 +5,7 @@ from typing import Any
 
 from nltk.stem.snowball import SnowballStemmer
 
-from feature_repo.text import normalise_query, product_text
+from feature_repo.text import normalise, normalise_query, product_text
 
 _stemmer: Any = SnowballStemmer("english")
 
@@ -16,8 +16,13 @@ def _stem(word: str) -> str:
 
 
 def search_tokens(text: str) -> list[str]:
-    """The stems of a query or a product text, in order: "Frozen Pizzas" -> ["frozen", "pizza"]."""
-    return [_stem(word) for word in normalise_query(text).split()]
+    """The stems of a query, in order: "Frozen Pizzas" -> ["frozen", "pizza"]."""
+    return stems(normalise_query(text))
+
+
+def stems(text: str) -> list[str]:
+    """The stems of a text of any length, in order; full stops at the end of a word are no part of it."""
+    return [_stem(word) for each in normalise(text).split() if (word := each.strip(".&'"))]
 
 
 def semantic_text(
