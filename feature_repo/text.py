@@ -5,9 +5,11 @@ A shop that has no product names, such as The Complete Journey, gets them compos
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 
+_TAG = re.compile(r"<[^<>]{1,200}>")
 _SPACES = re.compile(r"\s+")
 _MARKS = "".join(chr(at) for at in range(0x300, 0x10000) if unicodedata.category(chr(at)).startswith("M"))
 """Vowel signs and accents: parts of a word that `\\w` leaves out, without which Hindi falls to pieces."""
@@ -82,3 +84,8 @@ def normalise(text: str) -> str:
     """A text of any length as every index reads it: NFKC, lower case, words only, single spaces. Idempotent."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return _SPACES.sub(" ", _NOT_WORD.sub(" ", folded)).strip()
+
+
+def without_markup(text: str) -> str:
+    """A text without HTML tags, its entities as characters."""
+    return html.unescape(_TAG.sub(" ", text))

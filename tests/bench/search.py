@@ -1,0 +1,91 @@
+"""Search quality on the Chorus judgments through the served path, beside stemmed BM25 over name and description.
+
+`MERCATO_SOURCES` is the folder of the catalogue's zipped JSON. Artefacts are built once into `home/bench/search`.
+"""
+
+import json
+import os
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mercato.paths import sha256_file
+from mercato.search_quality import summary
+from mercato.settings import Settings
+from serving.runtime.search import SearchEngine, Shelf
+from training import index, search_quality
+from training.golden import read
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def products(folder: Path) -> pd.DataFrame:
+    """The Chorus catalogue with the columns of clean/products, in product_id order."""
+    rows = []
+    for path in sorted(folder.glob("chorus_icecat_products_*.json.zip")):
+        with zipfile.ZipFile(path) as archive:
+            rows += json.loads(archive.read(archive.namelist()[0]))
+    frame = pd.DataFrame(
+        {
+            "product_id": [each["id"] for each in rows],
+            "name": [each["title"] for each in rows],
+            "brand": [each["supplier"] for each in rows],
+            "product_type": [each.get("attr_t_product_type") for each in rows],
+            "description": [each.get("short_description") for each in rows],
+            "price_minor": [each["price"] for each in rows],
+        }
+    )
+    frame = frame.assign(category=None, department=None, package_size=None)
+    return frame.sort_values("product_id", ignore_index=True)
+
+
+def engine(catalogue: pd.DataFrame, folder: Path) -> SearchEngine:
+    """The search engine of these products, built into `folder` where it is not there yet, and loaded from it."""
+    import faiss
+
+    from serving.runtime.encoder import Encoder
+    from serving.runtime.search import KeywordIndex
+    from training.embeddings import EncoderConfig, encode_texts, export_onnx
+
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = sorted(set(index.semantic_texts(catalogue)))
+    model, tokenizer = folder / "encoder.onnx", folder / "tokenizer.json"
+    if not (folder / "vectors.npy").exists():
+        export_onnx(EncoderConfig(), folder)
+        np.save(folder / "vectors.npy", encode_texts(EncoderConfig(threads=1), model, tokenizer, texts))
+    index.build_vector_index(np.load(folder / "vectors.npy"), folder / "faiss")
+    index.build_keyword_index(
+        catalogue, texts, index.IndexConfig(), folder / "keyword", encoder=sha256_file(model), until=AT
+    )
+    shelf = Shelf(
+        product_ids=catalogue["product_id"].tolist(),
+        category=catalogue["category"].fillna("").to_numpy(dtype=np.str_),
+        brand=catalogue["brand"].fillna("").to_numpy(dtype=np.str_),
+        price_minor=catalogue["price_minor"].to_numpy(dtype=np.int64),
+        popularity=np.zeros(len(catalogue), dtype=np.float32),
+    )
+    keyword = KeywordIndex.load(folder / "keyword")
+    return SearchEngine(keyword, faiss.read_index(str(folder / "faiss")), Encoder.load(model, tokenizer), shelf)
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """The table of methods: as written and misspelt."""
+    catalogue = products(Path(os.environ["MERCATO_SOURCES"]))
+    built = engine(catalogue, settings.root / "bench" / "search")
+    judged = read("chorus")
+    methods = {"served": search_quality.served(built), "bm25": search_quality.bm25(catalogue)}
+    frames = {
+        "as written": {name: search_quality.score(each, judged) for name, each in methods.items()},
+        "misspelt": {
+            name: search_quality.score(each, judged, search_quality.misspelt) for name, each in methods.items()
+        },
+    }
+    return {"rows": [row for asked, scores in frames.items() for row in summary(scores, asked=asked)]}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Settings()), indent=1))
