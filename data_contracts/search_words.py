@@ -4,6 +4,7 @@
 word is the shop's.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +12,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_contracts.errors import BadShop
+from mercato.paths import canonical_json
 
 FOLDER = Path(__file__).parent / "search"
 DEFAULTS = "defaults"
@@ -63,6 +65,10 @@ class SearchWords(_Part):
     abbreviations: dict[str, str] = {}
     """`abbreviations.json`: short form, as labels print it -> long form."""
     vocabulary: Vocabulary = Vocabulary()
+
+    def sha256(self) -> str:
+        """Hash of what it says."""
+        return hashlib.sha256(canonical_json(self.model_dump())).hexdigest()
 
 
 def load_search_words(shop: str, folder: Path = FOLDER) -> SearchWords:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from data_contracts.search_words import SearchWords
 from feature_repo.text import normalise, normalise_query
 from mercato.paths import canonical_json
+from serving.runtime.catalogue import Catalogue
 from serving.runtime.query.lexicon import Entry, Lexicon, LexiconFile
 
 
@@ -34,7 +34,7 @@ class LexiconConfig(BaseModel):
 class Texts(BaseModel):
     """What the builder reads of the catalogue, all (n_products,)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Sequence[str]
     """As shoppers read it."""
@@ -104,7 +104,9 @@ def _counts(texts: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
         held = [stripped for each in normalise(text).split() if (stripped := each.strip(".&'%"))]
         for word in set(held):
             words[word] += n
-        for pair in {f"{one} {two}" for one, two in zip(held, held[1:], strict=False) if one.isalpha() and two.isalpha()}:
+        for pair in {
+            f"{one} {two}" for one, two in zip(held, held[1:], strict=False) if one.isalpha() and two.isalpha()
+        }:
             pairs[pair] += n
     return words, pairs
 
@@ -154,12 +156,12 @@ def _heaviest(values: Sequence[str], weights: Iterable[float], limit: int | None
     return [(value, round(weight, 3)) for value, weight in sorted(total.items(), key=lambda e: (-e[1], e[0]))][:limit]
 
 
-def texts_of(products: pd.DataFrame, full: Sequence[str], names: Sequence[str], popularity: Sequence[float]) -> Texts:
-    """The builder's input from clean/products and the catalogue's names and popularity, in one order."""
+def texts_of(catalogue: Catalogue, full: Sequence[str]) -> Texts:
+    """The builder's input from a catalogue and the words that its products are found by, in its order."""
     return Texts(
-        name=names,
+        name=catalogue.text["name"],
         full=full,
-        brand=products["brand"].fillna("").tolist(),
-        category=products["category"].fillna("").tolist(),
-        popularity=popularity,
+        brand=catalogue.text["brand"],
+        category=catalogue.text["category"],
+        popularity=catalogue.stats["decayed_14d"].tolist(),
     )

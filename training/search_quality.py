@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from feature_repo.search_text import search_tokens, stems
 from feature_repo.text import without_markup
 from serving.runtime.search import SearchEngine
+from serving.runtime.understanding import Understanding, as_written
 from training.index import IndexConfig, bm25_impacts
 
 K: Final = 10
@@ -98,11 +99,11 @@ def _dcg(grades: Sequence[int], k: int) -> float:
     return float(gains @ (1 / np.log2(np.arange(2, gains.size + 2))))
 
 
-def served(engine: SearchEngine) -> Search:
-    """The served path of a release."""
+def served(engine: SearchEngine, understand: Callable[[str], Understanding] = as_written) -> Search:
+    """The served path of a release, behind whatever understands its queries."""
 
     def search(query: str) -> list[str]:
-        return [str(engine.shelf.product_ids[row]) for row in engine.search(query, n=DEPTH).rows]
+        return [str(engine.shelf.product_ids[row]) for row in engine.search(understand(query), n=DEPTH).rows]
 
     return search
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.errors import ArtefactRefused
-from feature_repo.search_text import search_tokens
-from feature_repo.text import normalise_query
-from serving.runtime import npz
+from data_contracts.merchandising import Rule
+from serving.runtime import facets, merchandising, npz
 from serving.runtime.catalogue import Catalogue
 from serving.runtime.encoder import Encoder
+from serving.runtime.understanding import Bounds, Term, Understanding
 
 RRF_K = 60
 """Constant of reciprocal rank fusion. Source: Cormack, Clarke & Buettcher, SIGIR 2009."""
@@ -26,8 +26,8 @@ VECTOR_TEXTS = 40
 """Texts taken from the vector index."""
 MIN_COSINE = 0.35
 """Below this similarity a text has nothing to do with the query."""
-FACET_VALUES = 20
-"""Values shown per facet."""
+BOOST = 0.01
+"""Fused score that a product gains for each field the query names: more than any difference of ranks within a stage."""
 
 Rows = NDArray[np.int32]
 Scores = NDArray[np.float32]
@@ -57,16 +57,6 @@ class Shelf:
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
-    """Bounds on results; None leaves a bound open."""
-
-    category: str | None = None
-    brand: str | None = None
-    price_min_minor: int | None = None
-    price_max_minor: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class SearchResult:
     """One page of results."""
 
@@ -79,7 +69,11 @@ class SearchResult:
     total: int
     """Products that match, on all pages."""
     facets: dict[str, dict[str, int]]
-    """`category` and `brand` -> value -> matching products, most frequent first."""
+    """`category` and `brand` -> value -> matching products, most frequent first; each ignores the filter on itself."""
+    price_ranges: list[tuple[int, int | None, int]] = field(default_factory=list)
+    """(from, to, matching products) in minor units, both ends included."""
+    rules: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """Row -> the merchandising rules that moved it."""
     degraded: list[str] = field(default_factory=list)
 
 
@@ -103,27 +97,89 @@ class SearchEngine:
         self._by_text = _Groups.of(keyword.text_of_product, vectors.ntotal)
         self.row = {str(pid): at for at, pid in enumerate(shelf.product_ids)}
 
-    def search(
-        self, query: str, *, n: int, offset: int = 0, filters: Filters | None = None, exclude: Sequence[str] = ()
+    def search(  # noqa: PLR0913
+        self,
+        understood: Understanding,
+        *,
+        n: int,
+        offset: int = 0,
+        filters: Bounds = Bounds(),  # noqa: B008 - frozen
+        exclude: Sequence[str] = (),
+        rules: Sequence[Rule] = (),
     ) -> SearchResult:
-        """The products that match `query`, best first; an empty page when nothing does."""
+        """The products that match, best first; an empty page when nothing does.
+
+        Args:
+            understood: what the query means; its own bounds hold where `filters` leaves one open.
+            n: length of the page.
+            offset: products before it.
+            filters: bounds that the client sent.
+            exclude: product ids that are never shown.
+            rules: merchandising rules that apply to this request.
+        """
         degraded: list[str] = []
-        docs, doc_scores = self._keyword.top(search_tokens(query), KEYWORD_DOCS)
-        texts, cosines = self._nearest(normalise_query(query), degraded)
+        docs, doc_scores = self._keyword.top(understood.terms, KEYWORD_DOCS)
+        texts, cosines = self._nearest(understood.text, degraded)
         rows, stages = self._candidates(docs, doc_scores, texts, cosines)
-        keep = self._passes(rows, filters or Filters(), exclude)
-        rows, stages = rows[keep], {name: values[keep] for name, values in stages.items()}
         fused = np.zeros(len(rows), dtype=np.float32)
         for values in stages.values():
             fused += _reciprocal_rank(values)
-        order = np.lexsort((rows, -fused))
-        page = order[offset : offset + n]
+        fused += BOOST * self._boosted(rows, understood.boosts)
+        bounds = filters.over(understood.bounds)
+        return self._page(
+            rows, fused, stages, degraded, bounds=bounds, n=n, offset=offset, exclude=exclude, rules=rules
+        )
+
+    def browse(
+        self,
+        *,
+        n: int,
+        offset: int = 0,
+        filters: Bounds = Bounds(),  # noqa: B008 - frozen
+        exclude: Sequence[str] = (),
+        rules: Sequence[Rule] = (),
+    ) -> SearchResult:
+        """The products within the filters, the popular first: a category page."""
+        rows = np.arange(len(self.shelf.product_ids), dtype=np.int32)
+        popularity = self.shelf.popularity
+        return self._page(
+            rows, popularity, {"popularity": popularity}, [],
+            bounds=filters, n=n, offset=offset, exclude=exclude, rules=rules,
+        )  # fmt: skip
+
+    def _page(  # noqa: PLR0913
+        self,
+        rows: Rows,
+        scores: Scores,
+        stages: dict[str, Scores],
+        degraded: list[str],
+        *,
+        bounds: Bounds,
+        n: int,
+        offset: int,
+        exclude: Sequence[str],
+        rules: Sequence[Rule],
+    ) -> SearchResult:
+        """One page of candidates: filtered, counted, arranged by the rules, cut."""
+        rows, scores, stages = self._with_pinned(rows, scores, stages, rules)
+        masks = self._masks(rows, bounds, exclude)
+        masks["rules"] = ~merchandising.blocked(rules, rows, self.row, self.shelf)
+        counted = {name: facets.without(masks, name) for name in ("category", "brand", "price")}
+        at = np.flatnonzero(np.logical_and.reduce(list(masks.values())))
+        arranged = merchandising.arrange(rules, rows[at], scores[at], self.row, self.shelf)
+        page = arranged.order[offset : offset + n]
+        shown = at[page]
         return SearchResult(
-            rows=rows[page],
-            scores=fused[page],
-            stages={name: values[page] for name, values in stages.items()},
-            total=len(rows),
-            facets={"category": _facet(self.shelf.category[rows]), "brand": _facet(self.shelf.brand[rows])},
+            rows=rows[shown],
+            scores=scores[shown],
+            stages={name: values[shown] for name, values in stages.items()},
+            total=len(arranged.order),
+            facets={
+                "category": facets.counts(self.shelf.category[rows[counted["category"]]]),
+                "brand": facets.counts(self.shelf.brand[rows[counted["brand"]]]),
+            },
+            price_ranges=facets.price_ranges(self.shelf.price_minor[rows[counted["price"]]]),
+            rules={int(rows[at[each]]): arranged.rules[each] for each in page.tolist() if each in arranged.rules},
             degraded=degraded,
         )
 
@@ -169,19 +225,42 @@ class SearchEngine:
         vector[np.searchsorted(rows, by_meaning)] = cosines[meaning_group]
         return rows, {"keyword": keyword, "vector": vector, "popularity": self.shelf.popularity[rows]}
 
-    def _passes(self, rows: Rows, filters: Filters, exclude: Sequence[str]) -> NDArray[np.bool_]:
-        keep = np.ones(len(rows), dtype=bool)
-        if filters.category is not None:
-            keep &= np.char.lower(self.shelf.category[rows]) == filters.category.lower()
-        if filters.brand is not None:
-            keep &= np.char.lower(self.shelf.brand[rows]) == filters.brand.lower()
-        price = self.shelf.price_minor[rows]
-        if filters.price_min_minor is not None:
-            keep &= (price > 0) & (price >= filters.price_min_minor)
-        if filters.price_max_minor is not None:
-            keep &= (price > 0) & (price <= filters.price_max_minor)
-        unwanted = [self.row[pid] for pid in exclude if pid in self.row]
-        return keep & ~np.isin(rows, unwanted) if unwanted else keep
+    def _boosted(self, rows: Rows, boosts: Mapping[str, str]) -> Scores:
+        """How many of the fields that a query names each product bears."""
+        named = np.zeros(len(rows), dtype=np.float32)
+        for name, values in (("brand", self.shelf.brand), ("category", self.shelf.category)):
+            if name in boosts:
+                named += values[rows] == boosts[name]
+        return named
+
+    def _with_pinned(
+        self, rows: Rows, scores: Scores, stages: dict[str, Scores], rules: Sequence[Rule]
+    ) -> tuple[Rows, Scores, dict[str, Scores]]:
+        """The candidates and, with no score, pinned products that are not among them."""
+        new = np.setdiff1d(merchandising.pinned(rules, self.row), rows).astype(np.int32)
+        if not len(new):
+            return rows, scores, stages
+        missing = np.full(len(new), np.nan, dtype=np.float32)
+        return (
+            np.concatenate([rows, new]),
+            np.concatenate([scores, np.zeros(len(new), dtype=np.float32)]),
+            {name: np.concatenate([values, missing]) for name, values in stages.items()},
+        )
+
+    def _masks(self, rows: Rows, bounds: Bounds, exclude: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+        """Filter -> which rows pass it; those that facets show have the facets' names."""
+        masks = {"exclude": ~np.isin(rows, [self.row[pid] for pid in exclude if pid in self.row])}
+        for name, values, wanted in (
+            ("category", self.shelf.category, bounds.category),
+            ("brand", self.shelf.brand, bounds.brand),
+        ):
+            if wanted is not None:
+                masks[name] = np.char.lower(values[rows]) == wanted.lower()
+        if (bounds.price_min_minor, bounds.price_max_minor) != (None, None):
+            price = self.shelf.price_minor[rows]
+            low, high = bounds.price_min_minor or 0, bounds.price_max_minor
+            masks["price"] = (price > 0) & (price >= low) & ((price <= high) if high is not None else True)
+        return masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,14 +295,18 @@ class KeywordIndex:
             encoder_sha256=str(meta["encoder_sha256"]),
         )
 
-    def top(self, tokens: Sequence[str], k: int) -> tuple[Rows, Scores]:
-        """The `k` best texts for the query's words and their BM25 scores, best first."""
+    def top(self, terms: Sequence[Term], k: int) -> tuple[Rows, Scores]:
+        """The `k` best texts for the query's terms and their BM25 scores, best first; of a group the best term counts."""
         score = np.zeros(self.n_docs, dtype=np.float32)
-        for word in dict.fromkeys(tokens):
-            at = self.column.get(word)
-            if at is not None:
-                span = slice(self.indptr[at], self.indptr[at + 1])
-                score[self.indices[span]] += self.data[span]
+        for group in _distinct_groups(terms):
+            best = np.zeros(self.n_docs, dtype=np.float32)
+            for word, boost in group:
+                at = self.column.get(word)
+                if at is not None:
+                    span = slice(self.indptr[at], self.indptr[at + 1])
+                    where = self.indices[span]
+                    best[where] = np.maximum(best[where], np.float32(boost) * self.data[span])
+            score += best
         found = np.flatnonzero(score).astype(np.int32)
         best = found[np.lexsort((found, -score[found]))][:k]
         return best, score[best]
@@ -260,10 +343,12 @@ def _reciprocal_rank(values: Scores) -> Scores:
     return out
 
 
-def _facet(values: NDArray[np.str_]) -> dict[str, int]:
-    names, counts = np.unique(values, return_counts=True)
-    order = np.lexsort((names, -counts))[:FACET_VALUES]
-    return {str(names[at]): int(counts[at]) for at in order if names[at]}
+def _distinct_groups(terms: Sequence[Term]) -> list[tuple[tuple[str, float], ...]]:
+    """(word, boost) of each group, a group that is there twice once: repeating a word asks for nothing more."""
+    groups: dict[int, list[tuple[str, float]]] = {}
+    for term in terms:
+        groups.setdefault(term.group, []).append((term.word, term.boost))
+    return list(dict.fromkeys(tuple(sorted(group)) for group in groups.values()))
 
 
 def load(paths: Mapping[str, Path], catalogue: Catalogue) -> SearchEngine:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-_CURRENCY: Final = r"(?:₹|\$|£|€|rs\b\.?|inr\b|usd\b|gbp\b|eur\b|rupees?\b|rupaye\b|rupay\b|dollars?\b|bucks\b|रुपये|रुपए|रु\.?)"
+_CURRENCY: Final = (
+    r"(?:₹|\$|£|€|rs\b\.?|inr\b|usd\b|gbp\b|eur\b|rupees?\b|rupaye\b|rupay\b|dollars?\b|bucks\b|रुपये|रुपए|रु\.?)"
+)
 _SAID_MANY: Final = {
     "k": 1_000, "thousand": 1_000, "hazar": 1_000, "hazaar": 1_000, "हजार": 1_000, "हज़ार": 1_000,
     "lakh": 100_000, "lac": 100_000, "लाख": 100_000,
@@ -31,7 +33,9 @@ def _amount(name: str) -> str:
 
 
 _A, _B = _amount("a"), _amount("b")
-_BELOW: Final = r"(?:under|below|less than|cheaper than|within|up ?to|upto|at most|no more than|not more than|maximum|max|<=?)"
+_BELOW: Final = (
+    r"(?:under|below|less than|cheaper than|within|up ?to|upto|at most|no more than|not more than|maximum|max|<=?)"
+)
 _ABOVE: Final = r"(?:above|over|more than|at least|not less than|minimum|min|starting (?:at|from)|>=?)"
 _KAM: Final = r"(?:se|से)\s+(?:kam|km|neeche|niche|nichey|sasta|saste|sasti|कम|नीचे|सस्ता|सस्ते|सस्ती)"
 _ANDAR: Final = r"(?:(?:ke|के)\s+(?:andar|under|bhitar|neeche|niche|अंदर|अन्दर|भीतर|नीचे)|(?:tak|तक)(?!\w)|or less|or below|and below|max)"
@@ -40,7 +44,9 @@ _ZYADA: Final = (
     r"ज़्यादा|ज्यादा|अधिक|ऊपर|महंगा|महंगे|महंगी)|\+|or more|and above|and up)"
 )
 _EDGE: Final = r"(?:ki\s+|ke\s+|का\s+|के\s+|की\s+)?"
-_PRICE_WORD: Final = r"(?:(?:price[ds]?|cost(?:s|ing)?|budget|daam|keemat|kimat|दाम|कीमत|क़ीमत)\s+(?:of\s+|is\s+|range\s+|in\s+)?)"
+_PRICE_WORD: Final = (
+    r"(?:(?:price[ds]?|cost(?:s|ing)?|budget|daam|keemat|kimat|दाम|कीमत|क़ीमत)\s+(?:of\s+|is\s+|range\s+|in\s+)?)"
+)
 
 
 @dataclass(frozen=True, slots=True)

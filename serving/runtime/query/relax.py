@@ -15,7 +15,9 @@ MAX_WORDS: Final = 2
 """Words that are left out before nothing is the answer."""
 
 
-def softer(understood: Understanding, lexicon: Lexicon, refuse: Collection[StepName]) -> Iterator[tuple[str, Understanding]]:
+def softer(
+    understood: Understanding, lexicon: Lexicon, refuse: Collection[StepName]
+) -> Iterator[tuple[str, Understanding]]:
     """(what was given up, what is looked for then), each on top of the one before.
 
     Args:

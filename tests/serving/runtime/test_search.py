@@ -10,7 +10,8 @@ import pytest
 
 from data_contracts.errors import ArtefactRefused
 from serving.runtime.encoder import Encoder
-from serving.runtime.search import Filters, KeywordIndex, SearchEngine, Shelf, _reciprocal_rank
+from serving.runtime.search import KeywordIndex, SearchEngine, Shelf, _reciprocal_rank
+from serving.runtime.understanding import Bounds, as_written
 from training.embeddings import EncoderConfig, encode_texts, export_onnx
 from training.index import (
     IndexConfig,
@@ -85,7 +86,7 @@ def test_reciprocal_rank_shares_ranks_and_skips_what_was_not_found() -> None:
 
 def test_words_find_products(engine: SearchEngine, products: pd.DataFrame) -> None:
     """Every hit of a plain query on the first page is what was asked for."""
-    result = engine.search("frozen pizza", n=10)
+    result = engine.search(as_written("frozen pizza"), n=10)
     assert len(result.rows) == 10
     assert all("pizza" in kind for kind in kinds(products, result.rows.tolist()))
     assert list(result.scores) == sorted(result.scores, reverse=True)
@@ -94,36 +95,39 @@ def test_words_find_products(engine: SearchEngine, products: pd.DataFrame) -> No
 def test_meaning_finds_what_words_do_not(engine: SearchEngine, products: pd.DataFrame) -> None:
     """No product text holds the word "puppy", yet dog food is found."""
     assert not any("puppy" in text.split() for text in full_texts(products))
-    result = engine.search("puppy meals", n=10)
+    result = engine.search(as_written("puppy meals"), n=10)
     assert any("dog" in kind for kind in kinds(products, result.rows.tolist()))
 
 
 @pytest.mark.parametrize("query", ["zxqv wkjh", "", "   ", "!!!"])
 def test_a_query_without_meaning_finds_nothing(engine: SearchEngine, query: str) -> None:
     """An empty page is an answer."""
-    result = engine.search(query, n=10)
+    result = engine.search(as_written(query), n=10)
     assert result.total == len(result.rows) == 0
     assert result.facets == {"category": {}, "brand": {}}
 
 
 def test_pages_do_not_overlap_and_totals_hold(engine: SearchEngine) -> None:
     """Three pages of five are the first fifteen."""
-    first = engine.search("milk", n=15).rows.tolist()
-    pages = [engine.search("milk", n=5, offset=at).rows.tolist() for at in (0, 5, 10)]
+    first = engine.search(as_written("milk"), n=15).rows.tolist()
+    pages = [engine.search(as_written("milk"), n=5, offset=at).rows.tolist() for at in (0, 5, 10)]
     assert [row for page in pages for row in page] == first
 
 
 def test_filters_hold_on_every_hit(engine: SearchEngine, products: pd.DataFrame) -> None:
     """Category, brand, price bounds and exclusions are applied after retrieval, before the page is cut."""
-    free = engine.search("milk", n=50)
+    free = engine.search(as_written("milk"), n=50)
     brand = next(iter(free.facets["brand"]))
-    kept = engine.search("milk", n=50, filters=Filters(brand=brand.upper()))
+    kept = engine.search(as_written("milk"), n=50, filters=Bounds(brand=brand.upper()))
     assert kept.total == free.facets["brand"][brand] > 0
     low, high = 20_000, 60_000
-    priced = engine.search("milk", n=50, filters=Filters(price_min_minor=low, price_max_minor=high))
+    priced = engine.search(as_written("milk"), n=50, filters=Bounds(price_min_minor=low, price_max_minor=high))
     assert all(low <= (row + 1) * 100 <= high for row in priced.rows.tolist())
     best = str(products["product_id"][int(free.rows[0])])
-    assert int(free.rows[0]) not in engine.search("milk", n=50, exclude=[best, "no such product"]).rows.tolist()
+    assert (
+        int(free.rows[0])
+        not in engine.search(as_written("milk"), n=50, exclude=[best, "no such product"]).rows.tolist()
+    )
 
 
 def test_without_its_encoder_search_still_answers_by_words(products: pd.DataFrame, files: dict[str, Path]) -> None:
@@ -136,14 +140,14 @@ def test_without_its_encoder_search_still_answers_by_words(products: pd.DataFram
 
     index = KeywordIndex.load(files["keyword"]), faiss.read_index(str(files["faiss"]))
     for encoder in (None, Broken()):
-        result = SearchEngine(*index, encoder, shelf_of(products)).search("frozen pizza", n=5)
+        result = SearchEngine(*index, encoder, shelf_of(products)).search(as_written("frozen pizza"), n=5)
         assert result.degraded == ["encoder"]
         assert all("pizza" in kind for kind in kinds(products, result.rows.tolist()))
 
 
 def test_similar_products_are_of_the_same_kind(engine: SearchEngine, products: pd.DataFrame) -> None:
     """The nearest products share the meaning; the product itself is not among them."""
-    row = int(engine.search("frozen pizza", n=1).rows[0])
+    row = int(engine.search(as_written("frozen pizza"), n=1).rows[0])
     near = engine.similar(row, n=5)
     assert row not in near.rows.tolist()
     assert all("pizza" in kind for kind in kinds(products, near.rows.tolist()))
