@@ -50,6 +50,8 @@ class Vocabulary(_Part):
     asking: list[str] = []
     """Words of somebody who wants to know."""
     colours: list[str] = []
+    function_words: list[str] = []
+    """Words that no misspelled word is corrected to."""
 
     def with_shop(self, shop: Self) -> Self:
         """These and the shop's."""

@@ -2,6 +2,7 @@
 that people wrote beside it (synonyms, abbreviations). Plain JSON, byte-reproducible.
 """
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from data_contracts.search_words import SearchWords
+from data_contracts.search_words import SearchWords, Vocabulary
 from feature_repo.text import normalise, normalise_query
 from mercato.paths import canonical_json
 from serving.runtime.catalogue import Catalogue
@@ -83,7 +84,7 @@ def build_lexicon(  # noqa: PLR0913
         synonym_boost=words.synonyms.boost,
         **{
             name: sorted({normalise_query(each) for each in getattr(words.vocabulary, name)})
-            for name in ("fillers", "buying", "asking", "colours")
+            for name in Vocabulary.model_fields
         },
         suggestions=_suggestions(texts, logged, config),
         minor_digits=minor_digits,
@@ -104,9 +105,7 @@ def _counts(texts: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
         held = [stripped for each in normalise(text).split() if (stripped := each.strip(".&'%"))]
         for word in set(held):
             words[word] += n
-        for pair in {
-            f"{one} {two}" for one, two in zip(held, held[1:], strict=False) if one.isalpha() and two.isalpha()
-        }:
+        for pair in {f"{one} {two}" for one, two in itertools.pairwise(held) if one.isalpha() and two.isalpha()}:
             pairs[pair] += n
     return words, pairs
 

@@ -18,9 +18,12 @@ class Products(Protocol):
     """What rules read of the products, all (n_products,)."""
 
     @property
-    def category(self) -> NDArray[np.str_]: ...
+    def category(self) -> NDArray[np.str_]:
+        """Category of each."""
+
     @property
-    def brand(self) -> NDArray[np.str_]: ...
+    def brand(self) -> NDArray[np.str_]:
+        """Brand of each."""
 
 
 def applying(
@@ -33,6 +36,7 @@ def applying(
         queries: the query as written and as understood, both normalised.
         category: its category filter.
         segment: the shopper's segment.
+        as_of: the time of the request.
     """
     return [rule for rule in rules if rule.in_force(as_of) and _meets(rule.when, queries, category, segment)]
 

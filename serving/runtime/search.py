@@ -249,7 +249,9 @@ class SearchEngine:
 
     def _masks(self, rows: Rows, bounds: Bounds, exclude: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
         """Filter -> which rows pass it; those that facets show have the facets' names."""
-        masks = {"exclude": ~np.isin(rows, [self.row[pid] for pid in exclude if pid in self.row])}
+        masks: dict[str, NDArray[np.bool_]] = {
+            "exclude": ~np.isin(rows, [self.row[pid] for pid in exclude if pid in self.row])
+        }
         for name, values, wanted in (
             ("category", self.shelf.category, bounds.category),
             ("brand", self.shelf.brand, bounds.brand),
@@ -296,7 +298,7 @@ class KeywordIndex:
         )
 
     def top(self, terms: Sequence[Term], k: int) -> tuple[Rows, Scores]:
-        """The `k` best texts for the query's terms and their BM25 scores, best first; of a group the best term counts."""
+        """The `k` best texts for the query's terms and their BM25 scores, best first; of a group the best counts."""
         score = np.zeros(self.n_docs, dtype=np.float32)
         for group in _distinct_groups(terms):
             best = np.zeros(self.n_docs, dtype=np.float32)
@@ -308,8 +310,8 @@ class KeywordIndex:
                     best[where] = np.maximum(best[where], np.float32(boost) * self.data[span])
             score += best
         found = np.flatnonzero(score).astype(np.int32)
-        best = found[np.lexsort((found, -score[found]))][:k]
-        return best, score[best]
+        first = found[np.lexsort((found, -score[found]))][:k]
+        return first, score[first]
 
 
 @dataclass(frozen=True, slots=True)

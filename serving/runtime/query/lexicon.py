@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data_contracts.errors import ArtefactRefused
 from feature_repo.search_text import search_tokens
 from serving.runtime.query.spelling import Speller
+
+_MIN_STEM: Final = 4
+"""Letters of a stem that make two words the same: shorter ones meet by chance ("gmaing" and "GMA")."""
 
 
 class Entry(BaseModel):
@@ -49,6 +52,7 @@ class LexiconFile(BaseModel):
     fillers: list[str]
     buying: list[str]
     asking: list[str]
+    function_words: list[str]
     colours: list[str]
     suggestions: list[Entry]
     minor_digits: int
@@ -88,7 +92,7 @@ class Lexicon:
     @cached_property
     def speller(self) -> Speller:
         """Corrections out of the shop's own words."""
-        return Speller(self.data.words, self.data.pairs)
+        return Speller(self.data.words, self.data.pairs, never=frozenset(self.data.function_words))
 
     @cached_property
     def brand_words(self) -> frozenset[str]:
@@ -114,7 +118,9 @@ class Lexicon:
 
     def knows(self, word: str) -> bool:
         """Whether a product uses the word, in this form or another of the same stem."""
-        return word in self.data.words or any(stem in self.stems for stem in search_tokens(word))
+        if word in self.data.words:
+            return True
+        return any(len(stem) >= _MIN_STEM and stem in self.stems for stem in search_tokens(word))
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,10 @@ _BELOW: Final = (
 )
 _ABOVE: Final = r"(?:above|over|more than|at least|not less than|minimum|min|starting (?:at|from)|>=?)"
 _KAM: Final = r"(?:se|से)\s+(?:kam|km|neeche|niche|nichey|sasta|saste|sasti|कम|नीचे|सस्ता|सस्ते|सस्ती)"
-_ANDAR: Final = r"(?:(?:ke|के)\s+(?:andar|under|bhitar|neeche|niche|अंदर|अन्दर|भीतर|नीचे)|(?:tak|तक)(?!\w)|or less|or below|and below|max)"
+_ANDAR: Final = (
+    r"(?:(?:ke|के)\s+(?:andar|under|bhitar|neeche|niche|अंदर|अन्दर|भीतर|नीचे)|(?:tak|तक)(?!\w)|"
+    r"or less|or below|and below|max)"
+)
 _ZYADA: Final = (
     r"(?:(?:se|से|ke|के)\s+(?:zyada|jyada|jada|zada|adhik|upar|uper|oopar|mehnga|mehnge|mehngi|"
     r"ज़्यादा|ज्यादा|अधिक|ऊपर|महंगा|महंगे|महंगी)|\+|or more|and above|and up)"
@@ -90,7 +93,7 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], str | None, str | None, Sense], ..
     (_compiled(rf"{_BEFORE}(?:between|from)\s+{_A}\s*(?:and|to|-|&)\s*{_B}"), "a", "b", _always),
     (_compiled(rf"{_BEFORE}{_A}\s*(?:se|से)\s+{_B}\s*(?:{_EDGE}(?:tak|beech|bich|तक|बीच)(?:\s+(?:me|mein|में))?)(?!\w)"),
      "a", "b", _always),
-    (_compiled(rf"{_BEFORE}{_A}\s*(?:to|-|–|se|से)\s*{_B}"), "a", "b", _named),
+    (_compiled(rf"{_BEFORE}{_A}\s*(?:to|-|\u2013|se|से)\s*{_B}"), "a", "b", _named),
     (_compiled(rf"{_BEFORE}{_A}\s*(?:{_KAM})(?!\w)"), None, "a", _always),
     (_compiled(rf"{_BEFORE}{_A}\s*(?:{_ANDAR})(?!\w)"), None, "a", _always),
     (_compiled(rf"{_BEFORE}{_A}\s*(?:{_ZYADA})(?!\w)"), "a", None, _always),

@@ -1,6 +1,6 @@
 """Spelling: what a word that the shop does not know was meant to be, and how sure that is."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,8 +19,8 @@ _PAIR: Final = 20.0
 _MIN_LENGTH: Final = 4
 _TWO_EDITS: Final = 8
 """Letters from which two edits are looked for."""
-_MIN_COUNT: Final = 2
-"""Products that hold a word before it corrects another: rarer ones are often misspelled themselves."""
+_MIN_PART: Final = 3
+"""Letters of each part of a compound: below, letters and units only happen to stand side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,14 @@ class Correction:
 class Speller:
     """SymSpell over a shop's words. Source of the algorithm: Garbe, Symmetric Delete spelling correction, 2012."""
 
-    def __init__(self, words: Mapping[str, int], pairs: Mapping[str, int]) -> None:
-        self._pairs = pairs
-        self._joined = {pair.replace(" ", ""): pair for pair in sorted(pairs, key=pairs.__getitem__)}
+    def __init__(self, words: Mapping[str, int], pairs: Mapping[str, int], never: Collection[str] = ()) -> None:
+        """Corrections to `words` but those in `never`; `pairs` are neighbours in products."""
+        self._words, self._pairs = words, pairs
+        compounds = (each for each in sorted(pairs, key=pairs.__getitem__) if min(map(len, each.split())) >= _MIN_PART)
+        self._joined = {pair.replace(" ", ""): pair for pair in compounds}
         self._symspell = SymSpell(max_dictionary_edit_distance=2, prefix_length=7)
         for word, count in words.items():
-            if count >= _MIN_COUNT and word.isalpha() and len(word) >= _MIN_LENGTH - 1:
+            if word.isalpha() and len(word) >= _MIN_LENGTH - 1 and word not in never:
                 self._symspell.create_dictionary_entry(word, count)
 
     def correct(self, word: str, before: str = "", after: str = "") -> Correction | None:
@@ -48,7 +50,8 @@ class Speller:
 
         Args:
             word: as written; short ones and those with anything but letters are left alone.
-            before: the word before it, after: the word after it.
+            before: the word before it.
+            after: the word after it.
         """
         if pair := self.apart(word):
             return Correction(pair, 1.0)
@@ -68,12 +71,14 @@ class Speller:
     def apart(self, word: str) -> str | None:
         """The two words that products write for one ("harddrive" -> "hard drive"); None when they do not."""
         pair = self._joined.get(word)
-        return pair if pair and self._pairs[pair] > self._symspell.words.get(word, 0) else None
+        return pair if pair and self._pairs[pair] > self._words.get(word, 0) else None
 
     def joined(self, first: str, second: str) -> str | None:
         """The one word that products write for two ("head set" -> "headset"); None when they do not."""
+        if min(len(first), len(second)) < _MIN_PART:
+            return None
         together = first + second
-        known = self._symspell.words.get(together, 0)
+        known = self._words.get(together, 0)
         return together if known > self._pairs.get(f"{first} {second}", 0) else None
 
     def _beside(self, before: str, word: str, after: str) -> float:

@@ -1,4 +1,4 @@
-"""From a query to its understanding: one pipeline of declared steps, each of which leaves a trace where it did something.
+"""From a query to its understanding: one pipeline of declared steps, each leaving a trace where it did something.
 
 A step can be refused by the client (`refuse`); what is left then is the query as written.
 """
@@ -23,6 +23,9 @@ _MEANT_FOR_AFTER: Final = ("ke liye", "के लिए")
 """A brand after one of the first, before one of the second, is what the product goes with, not who made it."""
 
 
+_OPEN: Final = Bounds()
+
+
 @dataclass(slots=True)
 class _Draft:
     """A query on its way through the steps."""
@@ -32,7 +35,7 @@ class _Draft:
     """The query as written, normalised."""
     words: list[str]
     confidence: float
-    bounds: Bounds = Bounds()
+    bounds: Bounds = _OPEN
     also: list[tuple[int, int, str, float]] = field(default_factory=list)
     """Words [start, end) of the query, a phrase that may stand for them, its boost."""
     boosts: dict[str, str] = field(default_factory=dict)
@@ -194,7 +197,9 @@ def _goes_with(draft: _Draft, name: str) -> bool:
     return before or any(f" {name} {word} " in padded for word in _MEANT_FOR_AFTER)
 
 
-_SIZES: Final = frozenset("oz lb lbs ml l ltr litre liter kg g gm gb tb inch cm mm ct pk".split())
+_SIZES: Final = frozenset(
+    ("oz", "lb", "lbs", "ml", "l", "ltr", "litre", "liter", "kg", "g", "gm", "gb", "tb", "inch", "cm", "mm", "ct", "pk")
+)
 
 
 def _is_size(number: str, unit: str) -> bool:
@@ -221,7 +226,7 @@ def _class(draft: _Draft) -> QueryClass:
     data, asked = draft.lexicon.data, draft.asked.split()
     if not set(data.asking).isdisjoint(asked):
         return "informational"
-    if draft.bounds != Bounds() or not set(data.buying).isdisjoint(asked):
+    if draft.bounds != _OPEN or not set(data.buying).isdisjoint(asked):
         return "transactional"
     if _is_name(draft, draft.text) or (len(draft.words) == 1 and _is_code(draft.words[0])):
         return "navigational"
@@ -250,12 +255,11 @@ def _terms(draft: _Draft) -> tuple[Term, ...]:
         spans = range(groups[start], groups[end])
         stems = search_tokens(phrase)
         if len(stems) == len(spans):
-            pairs = list(zip(spans, stems, strict=True))
+            pairs, share = list(zip(spans, stems, strict=True)), boost
         else:
-            boost /= len(stems)
-            pairs = [(group, stem) for group in spans for stem in stems]
+            pairs, share = [(group, stem) for group in spans for stem in stems], boost / max(len(stems), 1)
         for pair in pairs:
-            boosts[pair] = max(boosts.get(pair, 0.0), boost)
+            boosts[pair] = max(boosts.get(pair, 0.0), share)
     return tuple(Term(stem, boost, group) for (group, stem), boost in sorted(boosts.items(), key=_in_order))
 
 
