@@ -6,7 +6,7 @@ and waiting for the interpreter costs. Only the online store, which may hang, is
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ import structlog
 
 from feature_repo.customer import CustomerFeatures
 from feature_repo.ranker_features import FEATURE_NAMES
+from feature_repo.text import normalise_query
 from mercato.errors import StoreUnavailable
 from mercato.stores.events import microseconds
 from serving import metrics
@@ -23,8 +24,10 @@ from serving.impressions import Impression
 from serving.loading import LiveRelease
 from serving.runtime import pipeline
 from serving.runtime.pipeline import Stages
+from serving.runtime.query.relax import softer
+from serving.runtime.query.understand import StepName, understand
 from serving.runtime.search import SearchResult
-from serving.runtime.understanding import Bounds, as_written
+from serving.runtime.understanding import Bounds, Understanding, as_written
 from serving.schemas import RecommendRequest, SearchRequest, major, minor
 
 log = structlog.get_logger()
@@ -100,18 +103,88 @@ def _rank(
 
 
 def search(gateway: Gateway, request: SearchRequest, request_id: str) -> Answer:
-    """One page of products that match a query."""
+    """One page of products that match a query, or of a category."""
     asked = who(gateway, request_id, request.customer_id, request.session_id)
-    wanted = request.filters
-    digits = asked.live.shop.minor_digits
-    bounds = Bounds(wanted.category, wanted.brand, minor(wanted.price_min, digits), minor(wanted.price_max, digits))
-    found = asked.live.search.search(
-        as_written(request.query), n=request.n, offset=request.offset, bounds=bounds, exclude=request.exclude
+    live = asked.live
+    wanted, digits = request.filters, live.shop.minor_digits
+    filters = Bounds(wanted.category, wanted.brand, minor(wanted.price_min, digits), minor(wanted.price_max, digits))
+    understood = _understood(gateway, live, request)
+    rules = gateway.rules.applying(
+        queries={normalise_query(request.query), understood.text}, category=wanted.category, segment=request.segment
     )
+    page = {"n": request.n, "offset": request.offset, "filters": filters, "exclude": request.exclude, "rules": rules}
+    found, understood, relaxed = _find(live, understood, request.refuse, page)
     _log_rows(gateway, asked, "search", found.rows, found.scores, request_id=request_id, first=request.offset + 1)
-    results = _page(asked.live, found, explain=request.explain)
-    answer = _answer(asked.live, request_id, tuple(found.degraded), results)
-    return {**answer, "total": found.total, "facets": found.facets}
+    results = _page(live, found, explain=request.explain)
+    return {
+        **_answer(live, request_id, tuple(found.degraded), results),
+        "total": found.total,
+        "facets": {**found.facets, "price": _price_facet(found.price_ranges, digits)},
+        "understood": _shown_understanding(understood, digits, explain=request.explain),
+        "relaxed": relaxed,
+    }
+
+
+def _understood(gateway: Gateway, live: LiveRelease, request: SearchRequest) -> Understanding:
+    if live.lexicon is None or not gateway.settings.enable_query_enhancement:
+        return as_written(request.query)
+    with metrics.QUERY_SECONDS.time():
+        understood = understand(request.query, live.lexicon, refuse=request.refuse)
+    metrics.QUERIES.labels(understood.query_class).inc()
+    for step in understood.trace:
+        metrics.QUERY_STEPS.labels(step.step).inc()
+    return understood
+
+
+def _find(
+    live: LiveRelease, understood: Understanding, refuse: Sequence[StepName], page: dict[str, Any]
+) -> tuple[SearchResult, Understanding, list[str]]:
+    """What was found, for what, and what had to be given up to find it."""
+    if not understood.text:
+        bounds = page["filters"].over(understood.bounds)
+        return live.search.browse(**{**page, "filters": bounds}), understood, []
+    first = found = live.search.search(understood, **page)
+    given_up: list[str] = []
+    if found.total == 0 and live.lexicon is not None:
+        for what, asked in softer(understood, live.lexicon, refuse):
+            given_up.append(what)
+            found = live.search.search(asked, **page)
+            if found.total:
+                for each in given_up:
+                    metrics.RELAXED.labels(each.partition(":")[0]).inc()
+                return found, asked, given_up
+    return first, understood, []
+
+
+def _price_facet(ranges: Sequence[tuple[int, int | None, int]], digits: int) -> dict[str, int]:
+    """The ranges by label, in major units."""
+    return {
+        f"{low / 10**digits:g}-{'' if high is None else f'{high / 10**digits:.{digits}f}'}": count
+        for low, high, count in ranges
+    }
+
+
+def _shown_understanding(understood: Understanding, digits: int, *, explain: bool) -> Answer:
+    low, high = understood.bounds.price_min_minor, understood.bounds.price_max_minor
+    shown = {
+        "text": understood.text,
+        "query_class": understood.query_class,
+        "price_min": None if low is None else low / 10**digits,
+        "price_max": None if high is None else high / 10**digits,
+        "boosts": dict(understood.boosts),
+    }
+    return {**shown, "trace": [asdict(step) for step in understood.trace]} if explain else shown
+
+
+def suggest(gateway: Gateway, typed: str, n: int, request_id: str) -> Answer:
+    """What a shopper may be about to type."""
+    live = who(gateway, request_id).live
+    found = live.suggester.suggest(typed, n)
+    return {
+        "request_id": request_id,
+        "release_id": live.release_id,
+        "suggestions": [{"text": each.text, "kind": each.kind} for each in found],
+    }
 
 
 def similar(gateway: Gateway, product_id: str, n: int, request_id: str) -> Answer:
@@ -205,7 +278,8 @@ def _page(live: LiveRelease, found: SearchResult, *, explain: bool) -> list[Answ
     results = []
     for at, row in enumerate(found.rows.tolist()):
         stages = {name: float(values[at]) for name, values in found.stages.items() if np.isfinite(values[at])}
-        results.append(_result(live, row, float(found.scores[at]), (), stages if explain else None))
+        result = _result(live, row, float(found.scores[at]), (), stages if explain else None)
+        results.append({**result, "rules": list(found.rules.get(row, ()))} if explain else result)
     return results
 
 

@@ -4,9 +4,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_contracts.artefact_store import ArtefactStore
+from data_contracts.merchandising import rules_path
 from data_contracts.shop import load_shop
 from mercato import identity, paths
 from mercato.clock import Clock, clock
@@ -20,6 +22,7 @@ from serving.impressions import ImpressionLog
 from serving.ingest import Ingest
 from serving.online import Customers, Reader
 from serving.router import Router
+from serving.rules import RuleBook
 from serving.trends import Trends
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ class Gateway:
     ingest: Ingest
     impressions: ImpressionLog
     trends: Trends
+    rules: RuleBook
     _closed: bool = field(default=False, init=False)
 
     @classmethod
@@ -79,6 +83,7 @@ class Gateway:
             log=log,
             ingest=Ingest(log, people, load_shop(settings.shop), now),
             trends=Trends(popularity_store(settings), now),
+            rules=RuleBook(Path(settings.merchandising or rules_path(settings.shop)), now),
             impressions=ImpressionLog(impressions_url(settings)),
         )
 

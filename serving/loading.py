@@ -14,7 +14,9 @@ from data_contracts.shop import Shop, load_shop
 from serving.runtime.artefacts import Artefacts
 from serving.runtime.catalogue import Catalogue
 from serving.runtime.pipeline import Request, rank
+from serving.runtime.query.lexicon import Lexicon
 from serving.runtime.search import SearchEngine
+from serving.runtime.suggest import Suggester
 from serving.runtime.understanding import as_written
 from serving.trial import parse
 
@@ -31,6 +33,9 @@ class LiveRelease:
     manifest: Manifest
     artefacts: Artefacts
     search: SearchEngine
+    lexicon: Lexicon | None
+    """None: the release was built before query understanding; queries are taken as written."""
+    suggester: Suggester
     shop: Shop
 
     @property
@@ -57,7 +62,9 @@ def load_release(
     manifest = store.release(release_id)
     paths = store.fetch(manifest)
     parse_in_child(paths, limit=limit)
-    live = LiveRelease(release_id, manifest, *parse(paths), load_shop(manifest.identity.shop))
+    artefacts, search, lexicon = parse(paths)
+    suggester = Suggester.of(lexicon)
+    live = LiveRelease(release_id, manifest, artefacts, search, lexicon, suggester, load_shop(manifest.identity.shop))
     _warm(live, as_of)
     return live
 

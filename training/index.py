@@ -35,9 +35,14 @@ def semantic_texts(products: pd.DataFrame) -> list[str]:
     return [semantic_text(row) for row in _texts(products)]
 
 
-def full_texts(products: pd.DataFrame) -> list[tuple[str, ...]]:
+def indexed_texts(products: pd.DataFrame) -> list[tuple[str, ...]]:
     """The texts to index by word for each row of clean/products, one per field."""
     return [field_texts(row) for row in _texts(products)]
+
+
+def full_texts(products: pd.DataFrame) -> list[str]:
+    """All words that each row of clean/products is found by, as one text."""
+    return [", ".join(text for text in texts if text) for texts in indexed_texts(products)]
 
 
 def _texts(products: pd.DataFrame) -> Iterator[Mapping[str, str | None]]:
@@ -69,7 +74,7 @@ def build_keyword_index(  # noqa: PLR0913
         until: nothing later was read.
         fusion: what `training.fusion.fit` learned; None: reciprocal rank.
     """
-    texts = full_texts(products)
+    texts = indexed_texts(products)
     docs = sorted(set(texts))
     postings, statistics = Postings.of(docs, config)
     meta: dict[str, Any] = {"fit_until": until.isoformat(), "fusion": None if fusion is None else dict(fusion)}

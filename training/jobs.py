@@ -28,6 +28,7 @@ ARTEFACTS: Mapping[str, str] = {
     "product_features": "rebuild_index",
     "keyword_index": "rebuild_index",
     "faiss_index": "rebuild_index",
+    "query_lexicon": "rebuild_index",
     "encoder": "train_embeddings",
     "tokenizer": "train_embeddings",
     "als": "train_als",
@@ -179,9 +180,10 @@ def train_embeddings(settings: Settings, until: datetime) -> dict[str, Any]:
 
 
 def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
-    """The refs of product features, keyword index and vector index as of `until`."""
+    """The refs of product features, keyword index, vector index and query lexicon as of `until`."""
+    from data_contracts.search_words import load_search_words
     from serving.runtime.keyword import IndexConfig
-    from training import index
+    from training import index, lexicon
     from training.fit import fit_catalogue
 
     lake = paths.lake(settings)
@@ -212,6 +214,20 @@ def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
         "keyword_index",
         lambda path: index.build_keyword_index(products, texts, config, path, encoder=encoder, until=until),
         kind=Kind.NPZ,
+    )
+    words = load_search_words(settings.shop)
+    known = lexicon.texts_of(catalogue, index.full_texts(products))
+    digits = load_shop(settings.shop).minor_digits
+    made = lexicon.build_lexicon(known, words, minor_digits=digits, until=until)
+    record(
+        settings,
+        "query_lexicon",
+        partial(lexicon.write_lexicon, made),
+        kind=Kind.JSON,
+        fit_until=until,
+        config={**lexicon.LexiconConfig().model_dump(), "words_sha256": words.sha256()},
+        snapshots=snapshots,
+        metrics={"words": len(made.words), "suggestions": len(made.suggestions)},
     )
     return _said(features)
 

@@ -102,7 +102,7 @@ def served(engine: SearchEngine, understand: Callable[[str], Understanding] = as
     """The served path of a release."""
 
     def search(query: str) -> list[str]:
-        return list(engine.search(understand(query), n=DEPTH).product_ids)
+        return [str(engine.shelf.product_ids[row]) for row in engine.search(understand(query), n=DEPTH).rows]
 
     return search
 

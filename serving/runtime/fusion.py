@@ -40,17 +40,6 @@ class Found:
     covered: Scores
     keyword_share: Scores
 
-    def only(self, keep: NDArray[np.bool_]) -> Self:
-        """Those candidates alone."""
-        return type(self)(
-            self.keyword[keep],
-            self.vector[keep],
-            self.near[keep],
-            self.popularity[keep],
-            self.covered[:, keep],
-            self.keyword_share[keep],
-        )
-
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """The candidates of several parts, in their order."""
@@ -86,11 +75,12 @@ class Fusion:
         return cls(said)
 
     def scores(self, found: Found) -> Scores:
-        """(n,) one score per candidate, higher is better."""
+        """(n,) one score per candidate, 0 or more, higher is better."""
         if self.weights is None:
             return reciprocal_ranks(found)
         weights = np.array([self.weights[name] for name in FEATURES], dtype=np.float32)
-        return np.asarray(found.features() @ weights, dtype=np.float32)
+        scores = np.asarray(found.features() @ weights, dtype=np.float32)
+        return scores - np.float32(min(float(scores.min(initial=0.0)), 0.0))
 
 
 def reciprocal_ranks(found: Found) -> Scores:

@@ -1,4 +1,4 @@
-"""Search and similar products over one release: keyword and vector retrieval, fused, then filters.
+"""Search and similar products over one release: keyword and vector retrieval, fused, filtered, arranged by rules.
 
 Pure after loading: no clock, no network, no files.
 """
@@ -13,16 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.errors import ArtefactRefused
+from data_contracts.merchandising import Rule
+from serving.runtime import facets, merchandising
 from serving.runtime.catalogue import Catalogue
 from serving.runtime.encoder import Encoder
 from serving.runtime.fusion import Found, Fusion
 from serving.runtime.keyword import KeywordIndex
 from serving.runtime.part import Part
-from serving.runtime.shelf import Shelf, facet
+from serving.runtime.shelf import Shelf
 from serving.runtime.understanding import Bounds, Understanding
 
 LEAD: Final = 0.5
-"""What a boost of the query is worth, in ranges of the fused scores: half of what lies between worst and best."""
+"""What each field that the query names is worth to a product that bears it, in ranges of the fused scores."""
 SIMILAR_TEXTS: Final = 40
 """Texts looked at for similar products."""
 
@@ -35,10 +37,7 @@ class SearchResult:
     """One page of results."""
 
     rows: Rows
-    """(<= n,) rows of the release's catalogue, best first; from its end on, products that came after it."""
-    product_ids: Sequence[str]
-    names: Sequence[str]
-    price_minor: Sequence[int]
+    """(<= n,) rows of the engine's shelf, best first."""
     scores: Scores
     """Fused score of each row."""
     stages: dict[str, Scores]
@@ -46,30 +45,25 @@ class SearchResult:
     total: int
     """Products that match, on all pages."""
     facets: dict[str, dict[str, int]]
-    """`category` and `brand` -> value -> matching products, most frequent first."""
+    """`category` and `brand` -> value -> matching products, most frequent first; each ignores the filter on itself."""
+    price_ranges: list[tuple[int, int | None, int]] = field(default_factory=list)
+    """(from, to, matching products) in minor units, both ends included."""
+    rules: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """Row -> the merchandising rules that moved it."""
     degraded: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """What changed since the release's index was built."""
-
-    part: Part | None
-    """The products put since; None when there are none."""
-    hidden: NDArray[np.bool_]
-    """(n_products,) rows of the release that were put again or removed."""
-
-
 class SearchEngine:
-    """Both indexes of one release, with what changed since."""
+    """Both indexes of one release, with what changed since they were built."""
 
     def __init__(self, keyword: KeywordIndex, vectors: Any, encoder: Encoder | None, shelf: Shelf) -> None:
         self.base = Part(keyword, vectors, shelf)
         self.encoder = encoder
+        self.fusion = Fusion.of(keyword.meta.get("fusion"))
         self.shelf = shelf
         self.row = {str(pid): at for at, pid in enumerate(shelf.product_ids)}
-        self.fusion = Fusion.of(keyword.meta.get("fusion"))
-        self.delta = Delta(None, np.zeros(len(shelf.product_ids), dtype=bool))
+        self.added: Part | None = None
+        self.hidden: NDArray[np.bool_] = np.zeros(len(shelf.product_ids), dtype=bool)
 
     def fused_by(self, fusion: Fusion) -> Self:
         """The same engine with another fusion."""
@@ -77,74 +71,106 @@ class SearchEngine:
         other.fusion = fusion
         return other
 
-    def search(
+    def changed(self, added: Part | None, gone: Sequence[str]) -> Self:
+        """The engine of the release with products that were put since, and without those that were removed.
+
+        Args:
+            added: products put since the index was built, new ones and new versions; their rows follow the release's.
+            gone: ids of products removed.
+        """
+        other = copy(self)
+        other.added = added
+        base = self.base.shelf
+        other.shelf = base if added is None else base.followed_by(added.shelf)
+        other.row = {str(pid): at for at, pid in enumerate(base.product_ids)}
+        replaced = [] if added is None else [str(pid) for pid in added.shelf.product_ids]
+        other.hidden = np.zeros(len(other.shelf.product_ids), dtype=bool)
+        other.hidden[[other.row.pop(pid) for pid in {*gone, *replaced} if pid in other.row]] = True
+        other.row.update({pid: len(base.product_ids) + at for at, pid in enumerate(replaced)})
+        return other
+
+    def search(  # noqa: PLR0913
         self,
-        query: Understanding,
+        understood: Understanding,
         *,
         n: int,
         offset: int = 0,
-        bounds: Bounds | None = None,
+        filters: Bounds = Bounds(),  # noqa: B008 - frozen
         exclude: Sequence[str] = (),
+        rules: Sequence[Rule] = (),
     ) -> SearchResult:
-        """The products that match `query`, best first; an empty page when nothing does.
+        """The products that match, best first; an empty page when nothing does.
 
         Args:
-            query: what was understood; its boosts lead, its own bounds are the caller's to apply.
-            n: products on the page.
+            understood: what the query means; its own bounds hold where `filters` leaves one open.
+            n: length of the page.
             offset: products before it.
-            bounds: filters on results.
-            exclude: product ids to leave out.
+            filters: bounds that the client sent.
+            exclude: product ids that are never shown.
+            rules: merchandising rules that apply to this request.
         """
         degraded: list[str] = []
-        delta, vector = self.delta, self._encoded(query.text, degraded)
-        pieces = []
-        for part, first in self._parts(delta):
-            rows, found = part.candidates(query.terms, vector)
-            keep = part.shelf.within(rows, bounds or Bounds()) & ~self._unwanted(part, rows, delta, exclude)
-            leads = np.zeros(len(rows), dtype=np.float32)
-            for name, value in query.boosts.items():
-                leads += part.shelf.has(rows, name, value)
-            pieces.append((rows[keep] + first, found.only(keep), leads[keep], part.shelf, first))
-        rows = np.concatenate([each[0] for each in pieces])
-        found = Found.joined([each[1] for each in pieces])
+        rows, found = self._candidates(understood, degraded)
         fused = self.fusion.scores(found)
-        lead = np.concatenate([each[2] for each in pieces])
-        fused = (fused + LEAD * (np.ptp(fused) if len(fused) else 0.0) * lead).astype(np.float32)
-        page = np.lexsort((rows, -fused))[offset : offset + n]
-        category, brand = (
-            np.concatenate([getattr(shelf, name)[own - first] for own, _, _, shelf, first in pieces])
-            for name in ("category", "brand")
+        if len(fused):
+            fused = fused + np.float32(LEAD * np.ptp(fused)) * self._boosted(rows, understood.boosts)
+        stages = {"keyword": found.keyword, "vector": found.vector, "popularity": found.popularity}
+        bounds = filters.over(understood.bounds)
+        return self._page(
+            rows, fused, stages, degraded, bounds=bounds, n=n, offset=offset, exclude=exclude, rules=rules
         )
-        return self._result(
-            rows[page],
-            fused[page],
-            {name: getattr(found, name)[page] for name in ("keyword", "vector", "popularity")},
-            delta,
-            total=len(rows),
-            facets={"category": facet(category), "brand": facet(brand)},
-            degraded=degraded,
-        )
+
+    def browse(
+        self,
+        *,
+        n: int,
+        offset: int = 0,
+        filters: Bounds = Bounds(),  # noqa: B008 - frozen
+        exclude: Sequence[str] = (),
+        rules: Sequence[Rule] = (),
+    ) -> SearchResult:
+        """The products within the filters, the popular first: a category page."""
+        rows = np.arange(len(self.shelf.product_ids), dtype=np.int32)
+        popularity = self.shelf.popularity
+        return self._page(
+            rows, popularity, {"popularity": popularity}, [],
+            bounds=filters, n=n, offset=offset, exclude=exclude, rules=rules,
+        )  # fmt: skip
 
     def similar(self, row: int, *, n: int) -> SearchResult:
         """The products nearest to the one in `row` by meaning, the popular first among equals."""
-        delta = self.delta
-        rows, cosine = self.base.nearest(self.base.vector(row), SIMILAR_TEXTS)
-        keep = (rows != row) & ~delta.hidden[rows]
+        query = self._vector(row)
+        rows, cosine = self.base.nearest(query, SIMILAR_TEXTS)
+        if self.added is not None:
+            more, near = self.added.nearest(query, SIMILAR_TEXTS)
+            rows, cosine = (
+                np.concatenate([rows, more + len(self.base.shelf.product_ids)]),
+                np.concatenate([cosine, near]),
+            )
+        keep = (rows != row) & ~self.hidden[rows]
         rows, cosine = rows[keep], cosine[keep]
         popularity = self.shelf.popularity[rows]
         page = np.lexsort((rows, -popularity, -np.round(cosine, 4)))[:n]
         stages = {"vector": cosine[page], "popularity": popularity[page]}
-        return self._result(rows[page], cosine[page], stages, delta, total=len(rows), facets={}, degraded=[])
+        return SearchResult(rows=rows[page], scores=cosine[page], stages=stages, total=len(rows), facets={})
 
-    def _parts(self, delta: Delta) -> list[tuple[Part, int]]:
-        """Each part, and the row that its first product has in results."""
-        return [(self.base, 0), *([(delta.part, len(self.shelf.product_ids))] if delta.part else [])]
+    def _vector(self, row: int) -> Scores:
+        first = len(self.base.shelf.product_ids)
+        if row < first:
+            return self.base.vector(row)
+        if self.added is None:
+            raise IndexError(f"found row {row}, the shelf has {first}")
+        return self.added.vector(row - first)
 
-    def _unwanted(self, part: Part, rows: Rows, delta: Delta, exclude: Sequence[str]) -> NDArray[np.bool_]:
-        ids = part.shelf.product_ids
-        out = set(exclude)
-        named = np.array([ids[row] in out for row in rows.tolist()], dtype=bool) if out else np.zeros(len(rows), bool)
-        return named | delta.hidden[rows] if part is self.base else named
+    def _candidates(self, understood: Understanding, degraded: list[str]) -> tuple[Rows, Found]:
+        """Rows that words or meaning find, ascending, and what the stages say of them."""
+        vector = self._encoded(understood.text, degraded)
+        rows, found = self.base.candidates(understood.terms, vector)
+        if self.added is None:
+            return rows, found
+        more, found_more = self.added.candidates(understood.terms, vector)
+        rows = np.concatenate([rows, more + np.int32(len(self.base.shelf.product_ids))])
+        return rows, Found.joined([found, found_more])
 
     def _encoded(self, text: str, degraded: list[str]) -> Scores | None:
         """(d,) the query's vector; None, and `encoder` degraded, when the encoder is out."""
@@ -159,31 +185,79 @@ class SearchEngine:
             degraded.append("encoder")
             return None
 
-    def _result(  # noqa: PLR0913 - named
+    def _page(  # noqa: PLR0913
         self,
         rows: Rows,
         scores: Scores,
         stages: dict[str, Scores],
-        delta: Delta,
-        *,
-        total: int,
-        facets: dict[str, dict[str, int]],
         degraded: list[str],
+        *,
+        bounds: Bounds,
+        n: int,
+        offset: int,
+        exclude: Sequence[str],
+        rules: Sequence[Rule],
     ) -> SearchResult:
-        first = len(self.shelf.product_ids)
-        added = delta.part.shelf if delta.part else self.shelf
-        places = [(self.shelf, row) if row < first else (added, row - first) for row in rows.tolist()]
+        """One page of candidates: filtered, counted, arranged by the rules, cut."""
+        rows, scores, stages = self._with_pinned(rows, scores, stages, rules)
+        masks = self._masks(rows, bounds, exclude)
+        masks["rules"] = ~merchandising.blocked(rules, rows, self.row, self.shelf)
+        counted = {name: facets.without(masks, name) for name in ("category", "brand", "price")}
+        at = np.flatnonzero(np.logical_and.reduce(list(masks.values())))
+        arranged = merchandising.arrange(rules, rows[at], scores[at], self.row, self.shelf)
+        page = arranged.order[offset : offset + n]
+        shown = at[page]
         return SearchResult(
-            rows=rows,
-            product_ids=[str(shelf.product_ids[at]) for shelf, at in places],
-            names=[shelf.name[at] for shelf, at in places],
-            price_minor=[int(shelf.price_minor[at]) for shelf, at in places],
-            scores=scores,
-            stages=stages,
-            total=total,
-            facets=facets,
+            rows=rows[shown],
+            scores=scores[shown],
+            stages={name: values[shown] for name, values in stages.items()},
+            total=len(arranged.order),
+            facets={
+                "category": facets.counts(self.shelf.category[rows[counted["category"]]]),
+                "brand": facets.counts(self.shelf.brand[rows[counted["brand"]]]),
+            },
+            price_ranges=facets.price_ranges(self.shelf.price_minor[rows[counted["price"]]]),
+            rules={int(rows[at[each]]): arranged.rules[each] for each in page.tolist() if each in arranged.rules},
             degraded=degraded,
         )
+
+    def _boosted(self, rows: Rows, boosts: Mapping[str, str]) -> Scores:
+        """How many of the fields that a query names each product bears."""
+        named = np.zeros(len(rows), dtype=np.float32)
+        for name, values in (("brand", self.shelf.brand), ("category", self.shelf.category)):
+            if name in boosts:
+                named += values[rows] == boosts[name]
+        return named
+
+    def _with_pinned(
+        self, rows: Rows, scores: Scores, stages: dict[str, Scores], rules: Sequence[Rule]
+    ) -> tuple[Rows, Scores, dict[str, Scores]]:
+        """The candidates and, with no score, pinned products that are not among them."""
+        new = np.setdiff1d(merchandising.pinned(rules, self.row), rows).astype(np.int32)
+        if not len(new):
+            return rows, scores, stages
+        missing = np.full(len(new), np.nan, dtype=np.float32)
+        return (
+            np.concatenate([rows, new]),
+            np.concatenate([scores, np.zeros(len(new), dtype=np.float32)]),
+            {name: np.concatenate([values, missing]) for name, values in stages.items()},
+        )
+
+    def _masks(self, rows: Rows, bounds: Bounds, exclude: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+        """Filter -> which rows pass it; those that facets show have the facets' names."""
+        unwanted = [self.row[pid] for pid in exclude if pid in self.row]
+        masks: dict[str, NDArray[np.bool_]] = {"exclude": ~np.isin(rows, unwanted) & ~self.hidden[rows]}
+        for name, values, wanted in (
+            ("category", self.shelf.category, bounds.category),
+            ("brand", self.shelf.brand, bounds.brand),
+        ):
+            if wanted is not None:
+                masks[name] = np.char.lower(values[rows]) == wanted.lower()
+        if (bounds.price_min_minor, bounds.price_max_minor) != (None, None):
+            price = self.shelf.price_minor[rows]
+            low, high = bounds.price_min_minor or 0, bounds.price_max_minor
+            masks["price"] = (price > 0) & (price >= low) & ((price <= high) if high is not None else True)
+        return masks
 
 
 def load(paths: Mapping[str, Path], catalogue: Catalogue) -> SearchEngine:

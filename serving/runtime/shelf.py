@@ -2,17 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.runtime.catalogue import Catalogue
-from serving.runtime.understanding import Bounds
-
-FACET_VALUES: Final = 20
-"""Values shown per facet."""
-Rows = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +34,13 @@ class Shelf:
             popularity=catalogue.stats["decayed_14d"].astype(np.float32),
         )
 
-    def within(self, rows: Rows, bounds: Bounds) -> NDArray[np.bool_]:
-        """(len(rows),) whether each row lies within the bounds; a product without a price is outside of any."""
-        keep = np.ones(len(rows), dtype=bool)
-        for field in ("category", "brand"):
-            wanted = getattr(bounds, field)
-            if wanted is not None:
-                keep &= self.has(rows, field, wanted)
-        price = self.price_minor[rows]
-        if bounds.price_min_minor is not None:
-            keep &= (price > 0) & (price >= bounds.price_min_minor)
-        if bounds.price_max_minor is not None:
-            keep &= (price > 0) & (price <= bounds.price_max_minor)
-        return keep
-
-    def has(self, rows: Rows, field: str, value: str) -> NDArray[np.bool_]:
-        """(len(rows),) whether the row's category or brand is `value`, whatever the case; no row has other fields."""
-        if field not in ("category", "brand"):
-            return np.zeros(len(rows), dtype=bool)
-        return np.asarray(np.char.lower(getattr(self, field)[rows]) == value.lower())
-
-
-def facet(values: NDArray[np.str_]) -> dict[str, int]:
-    """Value -> how often, most frequent first; empty values are none."""
-    names, counts = np.unique(values, return_counts=True)
-    order = np.lexsort((names, -counts))[:FACET_VALUES]
-    return {str(names[at]): int(counts[at]) for at in order if names[at]}
+    def followed_by(self, other: Self) -> Self:
+        """These products, then the other's."""
+        return type(self)(
+            product_ids=[*self.product_ids, *other.product_ids],
+            name=[*self.name, *other.name],
+            category=np.concatenate([self.category, other.category]),
+            brand=np.concatenate([self.brand, other.brand]),
+            price_minor=np.concatenate([self.price_minor, other.price_minor]),
+            popularity=np.concatenate([self.popularity, other.popularity]),
+        )

@@ -133,7 +133,7 @@ def test_words_find_products(engine: SearchEngine, products: pd.DataFrame) -> No
 
 def test_meaning_finds_what_words_do_not(engine: SearchEngine, products: pd.DataFrame) -> None:
     """No product text holds the word "puppy", yet dog food is found."""
-    assert not any("puppy" in text.lower() for texts in full_texts(products) for text in texts)
+    assert not any("puppy" in text.lower() for text in full_texts(products))
     result = engine.search(as_written("puppy meals"), n=10)
     assert any("dog" in kind for kind in kinds(products, result.rows.tolist()))
 
@@ -157,10 +157,10 @@ def test_filters_hold_on_every_hit(engine: SearchEngine, products: pd.DataFrame)
     """Category, brand, price bounds and exclusions are applied after retrieval, before the page is cut."""
     free = engine.search(as_written("milk"), n=50)
     brand = next(iter(free.facets["brand"]))
-    kept = engine.search(as_written("milk"), n=50, bounds=Bounds(brand=brand.upper()))
+    kept = engine.search(as_written("milk"), n=50, filters=Bounds(brand=brand.upper()))
     assert kept.total == free.facets["brand"][brand] > 0
     low, high = 20_000, 60_000
-    priced = engine.search(as_written("milk"), n=50, bounds=Bounds(price_min_minor=low, price_max_minor=high))
+    priced = engine.search(as_written("milk"), n=50, filters=Bounds(price_min_minor=low, price_max_minor=high))
     assert all(low <= (row + 1) * 100 <= high for row in priced.rows.tolist())
     best = str(products["product_id"][int(free.rows[0])])
     assert (
