@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from data_contracts.lake import as_of
 from data_contracts.shop import load_shop
 from feature_repo.customer import CustomerFeatures
+from feature_repo.snapshots import PRODUCT_COLUMNS
 from mercato import paths
 from mercato.paths import Lake
 from mercato.settings import Settings
@@ -37,6 +38,12 @@ MODELS: Final[Mapping[str, BaseModel]] = {
     "co_purchase": CoPurchaseConfig(),
 }
 """Retrieval model -> its config."""
+
+
+_NO_STATS: Final = pd.DataFrame(
+    {"product_id": pd.Series(dtype="str"), **{name: pd.Series(dtype="float64") for name in PRODUCT_COLUMNS}}
+)
+"""Product features of a shop without sales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +79,23 @@ def fit_model(lake: Lake, name: str, until: datetime, bought: pd.DataFrame | Non
     return model
 
 
+def catalogue_rows(settings: Settings, at: datetime) -> pd.DataFrame:
+    """clean/products as of `at`, one row per product, in product_id order."""
+    products: pd.DataFrame = as_of(paths.lake(settings), "products", event_before=at, known_before=at).execute()
+    return products.sort_values("product_id", ignore_index=True)
+
+
 def fit_catalogue(settings: Settings, at: datetime) -> Catalogue:
-    """The catalogue with the product features of the snapshot at `at`, read through the feature store."""
+    """The catalogue with the product features of the snapshot at `at`, read through the feature store.
+
+    A shop without sales has no such features: they are zero.
+    """
     from feature_repo.store import historical
     from training import product_features
 
-    products = as_of(paths.lake(settings), "products", event_before=at, known_before=at).execute()
+    products = catalogue_rows(settings, at)
+    if not load_shop(settings.shop).sells:
+        return product_features.fit(products, _NO_STATS, at)
     entities = pd.DataFrame({"product_id": products["product_id"], "event_timestamp": pd.Timestamp(at)})
     stats = historical(settings, entities, "ranker_all_v1")
     return product_features.fit(products, stats, at)

@@ -59,7 +59,7 @@ class SearchEngine:
     def __init__(self, keyword: KeywordIndex, vectors: Any, encoder: Encoder | None, shelf: Shelf) -> None:
         self.base = Part(keyword, vectors, shelf)
         self.encoder = encoder
-        self.fusion = Fusion.of(keyword.meta.get("fusion"))
+        self.fusion = Fusion()
         self.shelf = shelf
         self.row = {str(pid): at for at, pid in enumerate(shelf.product_ids)}
         self.added: Part | None = None
@@ -265,7 +265,7 @@ def load(paths: Mapping[str, Path], catalogue: Catalogue) -> SearchEngine:
 
     Args:
         paths: artefact name -> file, stored under its sha256 and verified by the caller; of them `encoder`,
-            `tokenizer`, `faiss_index` and `keyword_index` are read.
+            `tokenizer`, `faiss_index` and `keyword_index` are read, and `search_fusion` where it is there.
         catalogue: the release's products.
 
     Raises:
@@ -284,6 +284,14 @@ def load(paths: Mapping[str, Path], catalogue: Catalogue) -> SearchEngine:
             f"{paths['encoder'].name[:12]}; "
             "run rebuild_index and assemble the release again"
         )
+    fusion = Fusion.load(paths["search_fusion"]) if "search_fusion" in paths else Fusion()
+    for name, sha256 in fusion.judged.items():
+        if paths[name].name != sha256:
+            raise ArtefactRefused(
+                f"the fusion was judged with {name} {sha256[:12]}, the release holds {paths[name].name[:12]}; "
+                "let rebuild_index judge the index and assemble the release again"
+            )
     faiss.omp_set_num_threads(1)
     vectors = faiss.read_index(str(paths["faiss_index"]))
-    return SearchEngine(keyword, vectors, Encoder.load(paths["encoder"], paths["tokenizer"]), Shelf.of(catalogue))
+    encoder = Encoder.load(paths["encoder"], paths["tokenizer"])
+    return SearchEngine(keyword, vectors, encoder, Shelf.of(catalogue)).fused_by(fusion)
