@@ -17,6 +17,8 @@ from feature_repo.snapshots import PRODUCT_COLUMNS
 from mercato import paths
 from mercato.paths import Lake
 from mercato.settings import Settings
+from mercato.stores.events import microseconds
+from mercato.stores.products import product_store
 from serving.runtime.artefacts import Artefacts
 from serving.runtime.catalogue import Catalogue
 from serving.runtime.config import PipelineConfig
@@ -80,8 +82,18 @@ def fit_model(lake: Lake, name: str, until: datetime, bought: pd.DataFrame | Non
 
 
 def catalogue_rows(settings: Settings, at: datetime) -> pd.DataFrame:
-    """clean/products as of `at`, one row per product, in product_id order."""
+    """clean/products as of `at` with what the gateway was told before it, one row per product, in product_id order."""
     products: pd.DataFrame = as_of(paths.lake(settings), "products", event_before=at, known_before=at).execute()
+    changes = product_store(settings).between(settings.shop, 0, microseconds(at))
+    if changes:
+        changed = {each.product_id for each in changes}
+        put = [
+            {**each.body, "product_id": each.product_id, "event_time": at, "known_at": at}
+            for each in changes
+            if each.body is not None
+        ]
+        added = pd.DataFrame(put).reindex(columns=products.columns).astype(products.dtypes)
+        products = pd.concat([products[~products["product_id"].isin(changed)], added])
     return products.sort_values("product_id", ignore_index=True)
 
 

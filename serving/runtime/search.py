@@ -37,7 +37,9 @@ class SearchResult:
     """One page of results."""
 
     rows: Rows
-    """(<= n,) rows of the engine's shelf, best first."""
+    """(<= n,) rows of `shelf`, best first."""
+    shelf: Shelf
+    """The products at that moment."""
     scores: Scores
     """Fused score of each row."""
     stages: dict[str, Scores]
@@ -152,7 +154,7 @@ class SearchEngine:
         popularity = self.shelf.popularity[rows]
         page = np.lexsort((rows, -popularity, -np.round(cosine, 4)))[:n]
         stages = {"vector": cosine[page], "popularity": popularity[page]}
-        return SearchResult(rows=rows[page], scores=cosine[page], stages=stages, total=len(rows), facets={})
+        return SearchResult(rows[page], self.shelf, cosine[page], stages, total=len(rows), facets={})
 
     def _vector(self, row: int) -> Scores:
         first = len(self.base.shelf.product_ids)
@@ -209,6 +211,7 @@ class SearchEngine:
         shown = at[page]
         return SearchResult(
             rows=rows[shown],
+            shelf=self.shelf,
             scores=scores[shown],
             stages={name: values[shown] for name, values in stages.items()},
             total=len(arranged.order),
