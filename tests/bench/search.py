@@ -3,10 +3,9 @@
 `MERCATO_SOURCES` is the folder of the catalogue's zipped JSON. Artefacts are built once into `home/bench/search`.
 """
 
+import itertools
 import json
 import os
-import time
-import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,41 +13,41 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data_contracts.shop import load_shop
+from mercato import paths
+from mercato.identity import identity
 from mercato.paths import sha256_file
-from mercato.search_quality import summary
+from mercato.search_quality import summary, timed
 from mercato.settings import Settings
 from serving.runtime.fusion import Fusion
-from serving.runtime.keyword import IndexConfig, KeywordIndex
+from serving.runtime.keyword import IndexConfig, KeywordIndex, Postings
+from serving.runtime.part import KEYWORD_DOCS
 from serving.runtime.search import SearchEngine
 from serving.runtime.shelf import Shelf
+from serving.runtime.understanding import as_written
 from training import fusion, index, search_quality
+from training.clean import clean
+from training.extract import extract
+from training.fit import catalogue_rows
 from training.golden import read
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def products(folder: Path) -> pd.DataFrame:
-    """The Chorus catalogue with the columns of clean/products, in product_id order."""
-    rows = []
-    for path in sorted(folder.glob("chorus_icecat_products_*.json.zip")):
-        with zipfile.ZipFile(path) as archive:
-            rows += json.loads(archive.read(archive.namelist()[0]))
-    frame = pd.DataFrame(
-        {
-            "product_id": [each["id"] for each in rows],
-            "name": [each["title"] for each in rows],
-            "brand": [each["supplier"] for each in rows],
-            "product_type": [each.get("attr_t_product_type") for each in rows],
-            "attributes": [
-                "; ".join(f"{name}: {value}" for name, value in each.items() if name.startswith("attr_t_"))
-                for each in rows
-            ],
-            "description": [each.get("short_description") for each in rows],
-            "price_minor": [each["price"] for each in rows],
-        }
-    )
-    frame = frame.assign(category=None, department=None, package_size=None)
-    return frame.sort_values("product_id", ignore_index=True)
+    """The Chorus catalogue as clean/products, in product_id order; extracted and cleaned once into `home/bench/chorus`.
+
+    Args:
+        folder: what `MERCATO_SOURCES` names.
+    """
+    settings = Settings(home=Settings().root / "bench" / "chorus", shop="chorus", mlflow_url="none")
+    shop, lake = load_shop("chorus"), paths.lake(settings)
+    since, until = shop.window()
+    if not lake.days("clean", "products"):
+        os.environ["MERCATO_SOURCES"] = str(folder)
+        extract(lake, shop, "products", since=since, until=until)
+        clean(lake, shop, "products", identity(settings), since=since, until=until)
+    return catalogue_rows(settings, until)
 
 
 def engine(catalogue: pd.DataFrame, folder: Path) -> SearchEngine:
@@ -71,25 +70,29 @@ def engine(catalogue: pd.DataFrame, folder: Path) -> SearchEngine:
         name=catalogue["name"].tolist(),
         category=catalogue["category"].fillna("").to_numpy(dtype=np.str_),
         brand=catalogue["brand"].fillna("").to_numpy(dtype=np.str_),
-        price_minor=catalogue["price_minor"].to_numpy(dtype=np.int64),
+        price_minor=catalogue["price_minor"].fillna(0).to_numpy(dtype=np.int64),
         popularity=np.zeros(len(catalogue), dtype=np.float32),
     )
     keyword = KeywordIndex.load(folder / "keyword")
     return SearchEngine(keyword, faiss.read_index(str(folder / "faiss")), Encoder.load(model, tokenizer), shelf)
 
 
-def timed(search: search_quality.Search, queries: list[str]) -> dict[str, float]:
-    """Milliseconds of one query, one thread: p50 and p95."""
-    took = []
-    for query in queries:
-        since = time.perf_counter()
-        search(query)
-        took.append(1000 * (time.perf_counter() - since))
-    return {f"p{q}_ms": round(float(np.percentile(took, q)), 2) for q in (50, 95)}
+def many(built: SearchEngine, copies: int) -> KeywordIndex:
+    """The keyword index of every product `copies` times over: synthetic, its words as frequent as they are."""
+    index_, postings = built.base.keyword, built.base.keyword.postings
+    n = index_.n_docs
+    spans = [slice(first, last) for first, last in itertools.pairwise(postings.indptr.tolist())]
+    shifts = np.arange(copies, dtype=np.int32)[:, None] * np.int32(n)
+    docs = np.concatenate([(postings.docs[span] + shifts).ravel() for span in spans])
+    impacts = np.concatenate([np.tile(postings.impacts[span], copies) for span in spans])
+    fields = np.concatenate([np.tile(postings.fields[span], copies) for span in spans])
+    repeated = Postings(postings.words, postings.indptr * copies, docs, impacts, fields)
+    rows = np.arange(n * copies, dtype=np.int32)
+    return KeywordIndex([], rows, rows, repeated, index_.statistics, index_.config, index_.encoder_sha256, {})
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """The table of methods: as written and misspelt."""
+    """Quality as written and misspelt beside the rivals; milliseconds of a query; keywords at a million products."""
     catalogue = products(Path(os.environ["MERCATO_SOURCES"]))
     built = engine(catalogue, settings.root / "bench" / "search")
     judged = read("chorus")
@@ -97,14 +100,34 @@ def measure(settings: Settings) -> dict[str, Any]:
     def learned(known: search_quality.Judgments) -> search_quality.Search:
         return search_quality.served(built.fused_by(Fusion(fusion.fit(built, known))))
 
-    rivals = {"rrf": search_quality.served(built), "bm25": search_quality.bm25(catalogue)}
+    rivals = {"reciprocal rank": search_quality.served(built), "bm25": search_quality.bm25(catalogue)}
     rows = []
-    for asked, ask in (("as written", lambda query: query), ("misspelt", search_quality.misspelt)):
+    for asked, ask in (("as written", str), ("misspelt", search_quality.misspelt)):
         frames = {"served": pd.concat(search_quality.cross_fitted(learned, judged, ask=ask)).sort_values("query")}
         frames |= {name: search_quality.score(each, judged, ask) for name, each in rivals.items()}
         rows += summary(frames, asked=asked)
-    weights = fusion.fit(built, judged)
-    return {"rows": rows, "weights": weights, **timed(learned(judged), sorted(judged.grades))}
+    large = many(built, 1_000_000 // built.base.keyword.n_docs + 1)
+    queries = sorted(judged.grades)
+    return {
+        "rows": rows,
+        "query": timed(search_quality.served(built, n=10), queries),
+        "keywords of a million": timed(lambda query: large.top(as_written(query).terms, KEYWORD_DOCS), queries),
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The table for people."""
+    out = []
+    for row in found.get("rows", []):
+        gains = [gain for gain in (row["ndcg_at_10_gain"], row["ndcg_judged_gain"]) if gain]
+        said = "  served gains " + ", ".join(f"{g[0]:+.3f} [{g[1]:+.3f}, {g[2]:+.3f}]" for g in gains) if gains else ""
+        out.append(
+            f"search, {row['asked']:<10} {row['method']:<16} nDCG@10 {row['ndcg_at_10']:.3f}, judged alone "
+            f"{row['ndcg_judged']:.3f}, judged@10 {row['judged_at_10']:.2f}{said}"
+        )
+    timings = [(what, found[what]) for what in ("query", "keywords of a million") if what in found]
+    out += [f"search, {what}: p50 {each['p50_ms']:.1f} ms  p95 {each['p95_ms']:.1f} ms" for what, each in timings]
+    return out
 
 
 if __name__ == "__main__":
