@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 from mercato.settings import Settings
-from tests.bench import data, join, quality, redaction, serving, swap, training
+from tests.bench import data, join, quality, redaction, search, serving, swap, training
 
 
 def chain(settings: Settings) -> dict[str, float]:
@@ -29,6 +29,7 @@ PARTS = {
     "join": join.measure,
     "quality": quality.measure,
     "redaction": redaction.measure,
+    "search": search.measure,
 }
 
 
@@ -69,6 +70,7 @@ def lines(found: dict[str, Any]) -> list[str]:
                 f"week {origin['week']} {row['goal']:<5} {row['slice']:<20} {row['method']:<17}"
                 f" NDCG@10 {row['ndcg_at_10']:.4f} [{low:.4f}, {high:.4f}]{said}"
             )
+    out += search.lines(found.get("search", {}))
     for goal, gain in found.get("quality", {}).get("gains", {}).items():
         out.append(
             f"four origins, {goal}: over {gain['over']}: {gain['gain']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"

@@ -1,0 +1,134 @@
+"""Search quality on the Chorus judgments through the served path, beside stemmed BM25 over name and description.
+
+`MERCATO_SOURCES` is the folder of the catalogue's zipped JSON. Artefacts are built once into `home/bench/search`.
+"""
+
+import itertools
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data_contracts.shop import load_shop
+from mercato import paths
+from mercato.identity import identity
+from mercato.paths import sha256_file
+from mercato.search_quality import summary, timed
+from mercato.settings import Settings
+from serving.runtime.fusion import Fusion
+from serving.runtime.keyword import IndexConfig, KeywordIndex, Postings
+from serving.runtime.part import KEYWORD_DOCS
+from serving.runtime.search import SearchEngine
+from serving.runtime.shelf import Shelf
+from serving.runtime.understanding import as_written
+from training import fusion, index, search_quality
+from training.clean import clean
+from training.extract import extract
+from training.fit import catalogue_rows
+from training.golden import read
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def products(folder: Path) -> pd.DataFrame:
+    """The Chorus catalogue as clean/products, in product_id order; extracted and cleaned once into `home/bench/chorus`.
+
+    Args:
+        folder: what `MERCATO_SOURCES` names.
+    """
+    settings = Settings(home=Settings().root / "bench" / "chorus", shop="chorus", mlflow_url="none")
+    shop, lake = load_shop("chorus"), paths.lake(settings)
+    since, until = shop.window()
+    if not lake.days("clean", "products"):
+        os.environ["MERCATO_SOURCES"] = str(folder)
+        extract(lake, shop, "products", since=since, until=until)
+        clean(lake, shop, "products", identity(settings), since=since, until=until)
+    return catalogue_rows(settings, until)
+
+
+def engine(catalogue: pd.DataFrame, folder: Path) -> SearchEngine:
+    """The search engine of these products, built into `folder` where it is not there yet, and loaded from it."""
+    import faiss
+
+    from serving.runtime.encoder import Encoder
+    from training.embeddings import EncoderConfig, encode_texts, export_onnx
+
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = sorted(set(index.semantic_texts(catalogue)))
+    model, tokenizer = folder / "encoder.onnx", folder / "tokenizer.json"
+    if not (folder / "vectors.npy").exists():
+        export_onnx(EncoderConfig(), folder)
+        np.save(folder / "vectors.npy", encode_texts(EncoderConfig(threads=1), model, tokenizer, texts))
+    index.build_vector_index(np.load(folder / "vectors.npy"), folder / "faiss")
+    index.build_keyword_index(catalogue, texts, IndexConfig(), folder / "keyword", encoder=sha256_file(model), until=AT)
+    shelf = Shelf(
+        product_ids=catalogue["product_id"].tolist(),
+        name=catalogue["name"].tolist(),
+        category=catalogue["category"].fillna("").to_numpy(dtype=np.str_),
+        brand=catalogue["brand"].fillna("").to_numpy(dtype=np.str_),
+        price_minor=catalogue["price_minor"].fillna(0).to_numpy(dtype=np.int64),
+        popularity=np.zeros(len(catalogue), dtype=np.float32),
+    )
+    keyword = KeywordIndex.load(folder / "keyword")
+    return SearchEngine(keyword, faiss.read_index(str(folder / "faiss")), Encoder.load(model, tokenizer), shelf)
+
+
+def many(built: SearchEngine, copies: int) -> KeywordIndex:
+    """The keyword index of every product `copies` times over: synthetic, its words as frequent as they are."""
+    index_, postings = built.base.keyword, built.base.keyword.postings
+    n = index_.n_docs
+    spans = [slice(first, last) for first, last in itertools.pairwise(postings.indptr.tolist())]
+    shifts = np.arange(copies, dtype=np.int32)[:, None] * np.int32(n)
+    docs = np.concatenate([(postings.docs[span] + shifts).ravel() for span in spans])
+    impacts = np.concatenate([np.tile(postings.impacts[span], copies) for span in spans])
+    fields = np.concatenate([np.tile(postings.fields[span], copies) for span in spans])
+    repeated = Postings(postings.words, postings.indptr * copies, docs, impacts, fields)
+    rows = np.arange(n * copies, dtype=np.int32)
+    return KeywordIndex([], rows, rows, repeated, index_.statistics, index_.config, index_.encoder_sha256, {})
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """Quality as written and misspelt beside the rivals; milliseconds of a query; keywords at a million products."""
+    catalogue = products(Path(os.environ["MERCATO_SOURCES"]))
+    built = engine(catalogue, settings.root / "bench" / "search")
+    judged = read("chorus")
+
+    def learned(known: search_quality.Judgments) -> search_quality.Search:
+        return search_quality.served(built.fused_by(Fusion(fusion.fit(built, known))))
+
+    rivals = {"reciprocal rank": search_quality.served(built), "bm25": search_quality.bm25(catalogue)}
+    rows = []
+    for asked, ask in (("as written", str), ("misspelt", search_quality.misspelt)):
+        frames = {"served": pd.concat(search_quality.cross_fitted(learned, judged, ask=ask)).sort_values("query")}
+        frames |= {name: search_quality.score(each, judged, ask) for name, each in rivals.items()}
+        rows += summary(frames, asked=asked)
+    large = many(built, 1_000_000 // built.base.keyword.n_docs + 1)
+    queries = sorted(judged.grades)
+    return {
+        "rows": rows,
+        "query": timed(search_quality.served(built, n=10), queries),
+        "keywords of a million": timed(lambda query: large.top(as_written(query).terms, KEYWORD_DOCS), queries),
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The table for people."""
+    out = []
+    for row in found.get("rows", []):
+        gains = [gain for gain in (row["ndcg_at_10_gain"], row["ndcg_judged_gain"]) if gain]
+        said = "  served gains " + ", ".join(f"{g[0]:+.3f} [{g[1]:+.3f}, {g[2]:+.3f}]" for g in gains) if gains else ""
+        out.append(
+            f"search, {row['asked']:<10} {row['method']:<16} nDCG@10 {row['ndcg_at_10']:.3f}, judged alone "
+            f"{row['ndcg_judged']:.3f}, judged@10 {row['judged_at_10']:.2f}{said}"
+        )
+    timings = [(what, found[what]) for what in ("query", "keywords of a million") if what in found]
+    out += [f"search, {what}: p50 {each['p50_ms']:.1f} ms  p95 {each['p95_ms']:.1f} ms" for what, each in timings]
+    return out
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Settings()), indent=1))

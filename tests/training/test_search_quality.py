@@ -1,0 +1,68 @@
+"""Scores of judged queries, worked by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from training import search_quality
+from training.search_quality import Judgments, bm25, cross_fitted, folds, misspelt, ndcg, score
+
+FRAME = pd.DataFrame(
+    [("mouse", "a", 3, "head"), ("mouse", "b", 0, "head"), ("mouse", "c", 1, "head"), ("ghost", "a", 0, "tail")],
+    columns=["query", "product_id", "grade", "slice"],
+)
+
+
+def test_ndcg_hand_worked() -> None:
+    """Grades 0, 3, 1 against the ideal 3, 1, 0: gains 7 and 1 moved one place down."""
+    log = np.log2
+    assert ndcg([0, 3, 1], [3, 1, 0]) == pytest.approx((7 / log(3) + 1 / 2) / (7 + 1 / log(3)))
+    assert np.isnan(ndcg([0], [0]))
+
+
+def test_unjudged_products_count_as_wrong_in_one_reading_and_not_at_all_in_the_other() -> None:
+    """Served x (unjudged), a, c: .63 of the first reading, the whole of the second."""
+    found = score(lambda _: ["x", "a", "c"], Judgments.of(FRAME))
+    assert found["query"].tolist() == ["mouse"]  # nothing is relevant for "ghost"
+    log = np.log2
+    assert found["ndcg_at_10"][0] == pytest.approx((7 / log(3) + 1 / 2) / (7 + 1 / log(3)))
+    assert found["ndcg_judged"][0] == 1
+    assert found["judged_at_10"][0] == pytest.approx(0.2)
+
+
+def test_a_typo_is_one_edit_per_long_word_and_always_the_same() -> None:
+    """Short words, codes and digits stay."""
+    for word in ("keyboard", "bluetooth", "headphones", "mouse", "camera"):
+        typo = misspelt(word)
+        assert typo != word
+        assert typo == misspelt(word)
+        assert abs(len(typo) - len(word)) <= 1
+    assert misspelt("usb fan tn2110 hdmi") == "usb fan tn2110 hdmi"
+
+
+def test_no_query_is_scored_by_what_learned_from_it() -> None:
+    """Each query is in one fold, and that fold's fit has not seen it."""
+    grades = {f"q{at}": {"a": 1} for at in range(12)}
+    judged = Judgments(grades, dict.fromkeys(grades, "all"))
+    seen: list[set[str]] = []
+
+    def fit(known: Judgments) -> search_quality.Search:
+        seen.append(set(known.grades))
+        return lambda query: [] if query in seen[-1] else ["a"]
+
+    scored = pd.concat(cross_fitted(fit, judged))
+    assert sorted(scored["query"]) == sorted(grades)
+    assert (scored["ndcg_at_10"] == 1).all()
+    assert sorted(folds(list(grades)).values()).count(0) == 3
+
+
+def test_the_baseline_reads_name_and_description() -> None:
+    """Stems of both count; a product without any of the words is not found."""
+    products = pd.DataFrame(
+        {
+            "product_id": ["1", "2", "3"],
+            "name": ["Red mice", "Cat", None],
+            "description": [None, "hunts <b>mice</b>", ""],
+        }
+    )
+    assert sorted(bm25(products)("mouse mice")) == ["1", "2"]
