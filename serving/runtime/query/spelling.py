@@ -17,6 +17,7 @@ _AS_WRITTEN: Final = 0.05
 _PAIR: Final = 20.0
 """How much likelier a word is beside one that it stands beside in products."""
 _MIN_LENGTH: Final = 4
+"""Letters of a word that is corrected, and of one that it is corrected to: shorter ones are codes and units."""
 _TWO_EDITS: Final = 8
 """Letters from which two edits are looked for."""
 _MIN_PART: Final = 3
@@ -42,7 +43,7 @@ class Speller:
         self._joined = {pair.replace(" ", ""): pair for pair in compounds}
         self._symspell = SymSpell(max_dictionary_edit_distance=2, prefix_length=7)
         for word, count in words.items():
-            if word.isalpha() and len(word) >= _MIN_LENGTH - 1 and word not in never:
+            if word.isalpha() and len(word) >= _MIN_LENGTH and word not in never:
                 self._symspell.create_dictionary_entry(word, count)
 
     def correct(self, word: str, before: str = "", after: str = "") -> Correction | None:

@@ -15,7 +15,7 @@ from serving.runtime.query.prices import price_bounds
 from serving.runtime.query.spelling import CONFIDENCE
 from serving.runtime.understanding import Bounds, QueryClass, Step, Term, Understanding
 
-StepName = Literal["prices", "fillers", "abbreviations", "spelling", "compounds", "synonyms", "entities"]
+StepName = Literal["prices", "fillers", "spelling", "abbreviations", "compounds", "synonyms", "entities"]
 STEPS: Final[tuple[StepName, ...]] = get_args(StepName)
 """In the order in which they run."""
 _MEANT_FOR: Final = ("for", "fits", "compatible with", "with")
@@ -117,14 +117,13 @@ def _spelling(draft: _Draft) -> None:
     lexicon, before, made = draft.lexicon, draft.text, {}
     for at in range(len(draft.words) - 1, -1, -1):
         word = draft.words[at]
-        if word in lexicon.brand_words or word in lexicon.data.synonyms or lexicon.knows(word):
+        if word in lexicon.own_words or lexicon.knows(word):
             continue
         beside = draft.words[at - 1] if at else "", *draft.words[at + 1 : at + 2]
         best = lexicon.speller.correct(word, *beside)
         if best is not None and best.confidence >= draft.confidence:
             made[word] = {"to": best.text, "confidence": round(best.confidence, 3)}
             draft.words[at : at + 1] = best.text.split()
-            draft.also = [_shifted(each, at, len(best.text.split()) - 1) for each in draft.also]
     if made:
         draft.note("spelling", before, corrections=made)
 
@@ -208,8 +207,8 @@ def _is_size(number: str, unit: str) -> bool:
 
 _RUN: Final = {
     "fillers": _fillers,
-    "abbreviations": _abbreviations,
     "spelling": _spelling,
+    "abbreviations": _abbreviations,
     "compounds": _compounds,
     "synonyms": _synonyms,
     "entities": _entities,
