@@ -182,6 +182,7 @@ def train_embeddings(settings: Settings, until: datetime) -> dict[str, Any]:
 def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
     """The refs of product features, keyword index, vector index and query lexicon as of `until`."""
     from data_contracts.search_words import load_search_words
+    from serving.runtime.keyword import IndexConfig
     from training import index, lexicon
     from training.fit import fit_catalogue
 
@@ -206,7 +207,7 @@ def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
     ref = _need(ArtefactStore(lake), "product_vectors", until, "train_embeddings")
     texts, vectors, encoder = index.read_vectors(ArtefactStore(lake).fetch_one(ref.name, ref.artefact))
     texts, vectors = index.with_new_texts(products, texts, vectors, lambda: _encoder(ArtefactStore(lake), until))
-    config = index.IndexConfig()
+    config = IndexConfig()
     keep = partial(record, settings, fit_until=until, config=config.model_dump(), snapshots=snapshots)
     keep("faiss_index", lambda path: index.build_vector_index(vectors, path), kind=Kind.FAISS)
     keep(

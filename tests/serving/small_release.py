@@ -20,6 +20,7 @@ from mercato.identity import identity
 from mercato.settings import Settings
 from mercato.stores.routing import RoutingDocument, routing_store
 from serving.runtime.artefacts import Artefacts
+from serving.runtime.keyword import IndexConfig
 from tests.feature_repo.clean_sample import T, fill
 from training import copurchase, dataset, ease, fit, index, lexicon, ranker
 from training.als import ALSConfig
@@ -128,7 +129,7 @@ def _search(products: object, scratch: Path) -> dict[str, Path]:
     vectors = Encoder.load(encoder, tokenizer).encode_all(texts)
     index.build_vector_index(vectors, scratch / "faiss_index")
     index.build_keyword_index(
-        products, texts, index.IndexConfig(), scratch / "keyword_index", encoder=sha256_file(encoder), until=T
+        products, texts, IndexConfig(), scratch / "keyword_index", encoder=sha256_file(encoder), until=T
     )
     keyword = scratch / "keyword_index"
     keyword = keyword if keyword.exists() else keyword.with_suffix(".npz")
