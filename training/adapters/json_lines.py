@@ -19,7 +19,6 @@ from data_contracts.errors import CorruptFile
 from training.adapters.duck import column, text, view
 from training.adapters.unpacked import opened
 
-
 _GATHERS = "*"
 _HEAD = 64
 """Bytes that tell an array from lines."""

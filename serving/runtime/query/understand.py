@@ -180,14 +180,14 @@ def _entities(draft: _Draft) -> None:
              if _is_size(number, unit)]  # fmt: skip
     if len(brands) == 1:
         draft.boosts["brand"] = brands[0].value
-    if categories:
-        draft.boosts["category"] = categories[-1].value
     if len(colours) == 1:
         draft.boosts["color"] = colours[0]
     if sizes:
         draft.boosts["size"] = sizes[0]
-    if draft.boosts:
-        draft.note("entities", draft.text, **draft.boosts)
+    # A category is shown only: leading with its products made judged queries worse (docs/query_understanding.md).
+    named = {"category": categories[-1].value} if categories else {}
+    if draft.boosts or named:
+        draft.note("entities", draft.text, **draft.boosts, **named)
 
 
 def _goes_with(draft: _Draft, name: str) -> bool:

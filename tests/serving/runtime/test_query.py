@@ -81,7 +81,7 @@ def test_numbers_of_other_things_are_no_prices(query: str) -> None:
     ("typo", "meant"),
     [
         ("blutooth speker", "bluetooth speaker"), ("wireles mouse", "wireless mouse"), ("bluetoth", "bluetooth"),
-        ("loggitech mouse", "logitech mouse"), ("harddrive", "hard drive"), ("choclate milk", "choclate milk"),
+        ("loggitech mouse", "logitech mouse"), ("harddrive", "hard drive"), ("milkphone", "milk phone"), ("choclate milk", "choclate milk"),
     ],
 )  # fmt: skip
 def test_a_typo_asks_for_the_same(lexicon: Lexicon, typo: str, meant: str) -> None:
@@ -140,10 +140,11 @@ def test_two_words_and_their_compound_find_each_other(lexicon: Lexicon) -> None:
 
 
 def test_entities_become_boosts_and_what_a_product_goes_with_does_not(lexicon: Lexicon) -> None:
-    """A brand, a category, a colour and a size are boosts; what a bag is for did not make it."""
-    assert understand("HP laptop", lexicon).boosts == {"brand": "HP", "category": "Laptop"}
-    assert understand("black speaker", lexicon).boosts == {"color": "black", "category": "Speaker"}
-    assert understand("milk 500 ml", lexicon).boosts == {"category": "Milk", "size": "500 ml"}
+    """A brand, a colour and a size are boosts, a category is shown; what a bag is for did not make it."""
+    assert understand("HP laptop", lexicon).boosts == {"brand": "HP"}
+    assert understand("black speaker", lexicon).boosts == {"color": "black"}
+    assert understand("milk 500 ml", lexicon).boosts == {"size": "500 ml"}
+    assert understand("milk 500 ml", lexicon).trace[-1].detail == {"size": "500 ml", "category": "Milk"}
     for query in ("bag for hp laptop", "hp ke liye bag"):
         assert "brand" not in understand(query, lexicon).boosts
 
@@ -153,7 +154,8 @@ def test_entities_become_boosts_and_what_a_product_goes_with_does_not(lexicon: L
     [
         ("hp", "navigational"), ("hard drive", "navigational"), ("tn2110", "navigational"),
         ("hp mouse", "transactional"), ("cheap mouse", "transactional"), ("mouse under 20", "transactional"),
-        ("which mouse under 20", "informational"), ("speaker black", "informational"), ("laptop kaise chune", "informational"),
+        ("which mouse under 20", "informational"), ("speaker black", "informational"),
+        ("laptop kaise chune", "informational"),
     ],
 )  # fmt: skip
 def test_classes(lexicon: Lexicon, query: str, expected: str) -> None:
