@@ -25,7 +25,7 @@ PARSE_SECONDS = 60.0
 WARM_QUERIES = ("milk", "frozen pizza", "bread")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LiveRelease:
     """One release, ready to answer."""
 
@@ -33,6 +33,7 @@ class LiveRelease:
     manifest: Manifest
     artefacts: Artefacts
     search: SearchEngine
+    """Swapped whole when products change."""
     lexicon: Lexicon | None
     """None: the release was built before query understanding; queries are taken as written."""
     suggester: Suggester

@@ -195,6 +195,33 @@ class Product(BaseModel):
     on_promotion: bool
 
 
+Text = Annotated[str, Field(max_length=10_000)]
+Label = Annotated[str, Field(max_length=256)]
+
+
+class ProductBody(_Request):
+    """A product as it is from now on; what is left out is unknown."""
+
+    name: Label = Field(min_length=1)
+    brand: Label | None = None
+    category: Label | None = None
+    department: Label | None = None
+    product_type: Label | None = None
+    package_size: Label | None = None
+    description: Text | None = None
+    attributes: dict[Label, Label] = Field(default={}, max_length=200)
+    price: Price | None = None
+
+
+class ProductChanged(BaseModel):
+    """The change is on the disk, and searchable here."""
+
+    request_id: str
+    product_id: str
+    changed_at: str
+    """ISO 8601, UTC; the next index built after it holds the change itself."""
+
+
 class Rejected(BaseModel):
     """An event that was not taken."""
 

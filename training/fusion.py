@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from serving.runtime.fusion import FEATURES
 from serving.runtime.search import SearchEngine
-from serving.runtime.understanding import as_written
+from serving.runtime.understanding import Understanding, as_written
 from training.search_quality import Judgments
 
 UNJUDGED: Final = 0.15
@@ -21,9 +21,10 @@ RIDGE: Final = 33.0
 _STEPS: Final = 50
 
 Floats = NDArray[np.float64]
+Understand = Callable[[str], Understanding]
 
 
-def fit(engine: SearchEngine, judgments: Judgments) -> dict[str, float]:
+def fit(engine: SearchEngine, judgments: Judgments, understand: Understand = as_written) -> dict[str, float]:
     """Feature -> weight, learned on the candidates of the judged queries, each query counting the same.
 
     The same inputs give the same weights: Newton's method from zero, one thread.
@@ -31,7 +32,7 @@ def fit(engine: SearchEngine, judgments: Judgments) -> dict[str, float]:
     features, targets, weights = [], [], []
     top = max((max(grades.values(), default=0) for grades in judgments.grades.values()), default=0)
     for query, grades in sorted(judgments.grades.items()):
-        found, ids = candidates(engine, query)
+        found, ids = candidates(engine, understand(query))
         grade = np.array([grades.get(product, -1) for product in ids])
         if len(ids):
             features.append(found)
@@ -44,9 +45,8 @@ def fit(engine: SearchEngine, judgments: Judgments) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in zip(FEATURES, learned, strict=True)}
 
 
-def candidates(engine: SearchEngine, query: str) -> tuple[Floats, Sequence[str]]:
+def candidates(engine: SearchEngine, asked: Understanding) -> tuple[Floats, Sequence[str]]:
     """((n, len(FEATURES)), product ids) of what the stages of an engine find for a query."""
-    asked = as_written(query)
     encoder = engine.encoder
     vector = encoder.encode([asked.text])[0] if encoder is not None and asked.text else None
     rows, found = engine.base.candidates(asked.terms, vector)

@@ -61,7 +61,6 @@ def build_keyword_index(  # noqa: PLR0913
     *,
     encoder: str,
     until: datetime,
-    fusion: Mapping[str, float] | None = None,
 ) -> None:
     """Write the keyword index and the products' rows in both indexes to `path` (npz).
 
@@ -72,12 +71,10 @@ def build_keyword_index(  # noqa: PLR0913
         path: file to write.
         encoder: sha256 of the encoder whose vectors the FAISS index holds.
         until: nothing later was read.
-        fusion: what `training.fusion.fit` learned; None: reciprocal rank.
     """
     texts = indexed_texts(products)
     docs = sorted(set(texts))
     postings, statistics = Postings.of(docs, config)
-    meta: dict[str, Any] = {"fit_until": until.isoformat(), "fusion": None if fusion is None else dict(fusion)}
     KeywordIndex(
         product_ids=products["product_id"].astype(str).tolist(),
         doc_of_product=_positions(texts, docs),
@@ -86,7 +83,7 @@ def build_keyword_index(  # noqa: PLR0913
         statistics=statistics,
         config=config,
         encoder_sha256=encoder,
-        meta=meta,
+        meta={"fit_until": until.isoformat()},
     ).save(path)
 
 

@@ -98,11 +98,11 @@ def _dcg(grades: Sequence[int], k: int) -> float:
     return float(gains @ (1 / np.log2(np.arange(2, gains.size + 2))))
 
 
-def served(engine: SearchEngine, understand: Callable[[str], Understanding] = as_written) -> Search:
+def served(engine: SearchEngine, understand: Callable[[str], Understanding] = as_written, *, n: int = DEPTH) -> Search:
     """The served path of a release."""
 
     def search(query: str) -> list[str]:
-        return [str(engine.shelf.product_ids[row]) for row in engine.search(understand(query), n=DEPTH).rows]
+        return [str(engine.shelf.product_ids[row]) for row in engine.search(understand(query), n=n).rows]
 
     return search
 

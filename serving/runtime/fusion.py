@@ -1,13 +1,16 @@
 """How the scores of the stages become one order: reciprocal rank, or a learned weighted sum. Pure."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.errors import ArtefactRefused
+from mercato.paths import canonical_json
 
 Scores = NDArray[np.float32]
 RRF_K: Final = 60
@@ -56,23 +59,37 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """The fusion of one release."""
+    """The fusion of one release, and the index that it was judged with."""
 
+    kind: ClassVar[str] = "search_fusion"
     weights: Mapping[str, float] | None = None
     """Feature -> weight; None: reciprocal rank, which needs nothing learned."""
+    judged: Mapping[str, str] = field(default_factory=dict)
+    """Artefact -> sha256 of the indexes behind the verdict."""
+
+    def save(self, path: Path, **said: Any) -> Path:
+        """Writes the one JSON file of this artefact; `said` goes beside the weights."""
+        path.write_bytes(canonical_json({**said, "kind": self.kind, "weights": self.weights, "judged": self.judged}))
+        return path
 
     @classmethod
-    def of(cls, said: Any) -> Self:
-        """From the index's metadata: weights by feature, or None.
+    def load(cls, path: Path) -> Self:
+        """The fusion of a verified file.
 
         Raises:
-            ArtefactRefused: another feature than FEATURES has a weight.
+            ArtefactRefused: it is no such file, or another feature than FEATURES has a weight.
         """
-        if said is not None and sorted(said) != sorted(FEATURES):
+        try:
+            said = json.loads(path.read_bytes())
+            weights, judged = said["weights"], said["judged"]
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            raise ArtefactRefused(f"found no {cls.kind} in {path.name} ({problem}); run rebuild_index") from problem
+        if said.get("kind") != cls.kind or (weights is not None and sorted(weights) != sorted(FEATURES)):
             raise ArtefactRefused(
-                f"the index was fused over {sorted(said)}, this code knows {sorted(FEATURES)}; rebuild the index"
+                f"found {said.get('kind')} over {sorted(weights or ())}, needed {cls.kind} over {sorted(FEATURES)}; "
+                "run rebuild_index"
             )
-        return cls(said)
+        return cls(weights, judged)
 
     def scores(self, found: Found) -> Scores:
         """(n,) one score per candidate, 0 or more, higher is better."""

@@ -37,7 +37,9 @@ class SearchResult:
     """One page of results."""
 
     rows: Rows
-    """(<= n,) rows of the engine's shelf, best first."""
+    """(<= n,) rows of `shelf`, best first."""
+    shelf: Shelf
+    """The products at that moment."""
     scores: Scores
     """Fused score of each row."""
     stages: dict[str, Scores]
@@ -59,7 +61,7 @@ class SearchEngine:
     def __init__(self, keyword: KeywordIndex, vectors: Any, encoder: Encoder | None, shelf: Shelf) -> None:
         self.base = Part(keyword, vectors, shelf)
         self.encoder = encoder
-        self.fusion = Fusion.of(keyword.meta.get("fusion"))
+        self.fusion = Fusion()
         self.shelf = shelf
         self.row = {str(pid): at for at, pid in enumerate(shelf.product_ids)}
         self.added: Part | None = None
@@ -152,7 +154,7 @@ class SearchEngine:
         popularity = self.shelf.popularity[rows]
         page = np.lexsort((rows, -popularity, -np.round(cosine, 4)))[:n]
         stages = {"vector": cosine[page], "popularity": popularity[page]}
-        return SearchResult(rows=rows[page], scores=cosine[page], stages=stages, total=len(rows), facets={})
+        return SearchResult(rows[page], self.shelf, cosine[page], stages, total=len(rows), facets={})
 
     def _vector(self, row: int) -> Scores:
         first = len(self.base.shelf.product_ids)
@@ -209,6 +211,7 @@ class SearchEngine:
         shown = at[page]
         return SearchResult(
             rows=rows[shown],
+            shelf=self.shelf,
             scores=scores[shown],
             stages={name: values[shown] for name, values in stages.items()},
             total=len(arranged.order),
@@ -265,7 +268,7 @@ def load(paths: Mapping[str, Path], catalogue: Catalogue) -> SearchEngine:
 
     Args:
         paths: artefact name -> file, stored under its sha256 and verified by the caller; of them `encoder`,
-            `tokenizer`, `faiss_index` and `keyword_index` are read.
+            `tokenizer`, `faiss_index` and `keyword_index` are read, and `search_fusion` where it is there.
         catalogue: the release's products.
 
     Raises:
@@ -284,6 +287,14 @@ def load(paths: Mapping[str, Path], catalogue: Catalogue) -> SearchEngine:
             f"{paths['encoder'].name[:12]}; "
             "run rebuild_index and assemble the release again"
         )
+    fusion = Fusion.load(paths["search_fusion"]) if "search_fusion" in paths else Fusion()
+    for name, sha256 in fusion.judged.items():
+        if paths[name].name != sha256:
+            raise ArtefactRefused(
+                f"the fusion was judged with {name} {sha256[:12]}, the release holds {paths[name].name[:12]}; "
+                "let rebuild_index judge the index and assemble the release again"
+            )
     faiss.omp_set_num_threads(1)
     vectors = faiss.read_index(str(paths["faiss_index"]))
-    return SearchEngine(keyword, vectors, Encoder.load(paths["encoder"], paths["tokenizer"]), Shelf.of(catalogue))
+    encoder = Encoder.load(paths["encoder"], paths["tokenizer"])
+    return SearchEngine(keyword, vectors, encoder, Shelf.of(catalogue)).fused_by(fusion)

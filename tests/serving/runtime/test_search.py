@@ -227,5 +227,11 @@ def test_a_learned_fusion_orders_by_its_weights(engine: SearchEngine) -> None:
     by_meaning = engine.fused_by(Fusion({**dict.fromkeys(FEATURES, 0.0), "vector": 1.0}))
     found = by_meaning.search(as_written("puppy meals"), n=20)
     assert list(found.stages["vector"]) == sorted(found.stages["vector"], reverse=True)
-    with pytest.raises(ArtefactRefused, match="rebuild the index"):
-        Fusion.of({"keyword": 1.0})
+
+
+def test_weights_of_other_features_are_refused(tmp_path: Path) -> None:
+    """A fusion learned over what this code does not compute cannot be served; a whole one comes back as it was."""
+    whole = Fusion(dict.fromkeys(FEATURES, 0.5), {"keyword_index": "a" * 64})
+    assert Fusion.load(whole.save(tmp_path / "fusion", queries=3)) == whole
+    with pytest.raises(ArtefactRefused, match="run rebuild_index"):
+        Fusion.load(Fusion({"keyword": 1.0}).save(tmp_path / "other"))
