@@ -79,8 +79,8 @@ def judged(catalogue: pd.DataFrame, home: Path) -> Iterator[str]:
             fused[queries] = built.fused_by(Fusion(fusion.fit(built, known)))
         return search_quality.served(fused[queries], reads)
 
-    yield "| asked | steps | nDCG@10 | judged@10 | queries changed | gain of all steps over this (95 %) |"
-    yield "|---|---|---|---|---|---|"
+    yield "| asked | steps | nDCG@10 | nDCG@10, judged only | judged@10 | queries changed | gain of all steps (95 %) |"
+    yield "|---|---|---|---|---|---|---|"
     for asked, ask in ASKED.items():
         frames = {
             name: pd.concat(search_quality.cross_fitted(partial(learned, reads=reads), judgments, ask=ask))
@@ -91,7 +91,8 @@ def judged(catalogue: pd.DataFrame, home: Path) -> Iterator[str]:
             own = frame["ndcg_at_10"].to_numpy()
             gain = paired_gain(best, own)
             yield (
-                f"| {asked} | {name} | {own.mean():.4f} | {frame['judged_at_10'].mean():.3f} "
+                f"| {asked} | {name} | {own.mean():.4f} | {frame['ndcg_judged'].mean():.4f} "
+                f"| {frame['judged_at_10'].mean():.3f} "
                 f"| {int((own != best).sum())} | {gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}) |"
             )
 

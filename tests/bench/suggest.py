@@ -1,12 +1,11 @@
 """Time and memory of suggestions and of query understanding at 92,331 products: `python -m tests.bench.suggest`.
 
-The Complete Journey's products have 19,283 different names; the second row makes every name different with a number
-(synthetic), so that nothing is shared. Prefixes are cut from names at random, half of the longer ones with a letter
+Many products of The Complete Journey share a name; the second row makes every name different with a number
+(synthetic). Prefixes are cut from names at random, half of the longer ones with a letter
 left out. Milliseconds of CPU time of one thread: the machine's other work is not in them.
 """
 
 import json
-import resource
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 
 from data_contracts.search_words import load_search_words
 from feature_repo.text import product_name, product_text
@@ -88,7 +88,7 @@ def _times(call: Callable[[str], object], asked: Sequence[str]) -> dict[str, flo
 
 
 def _megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return float(psutil.Process().memory_info().rss) / 2**20
 
 
 if __name__ == "__main__":
