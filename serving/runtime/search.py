@@ -23,7 +23,7 @@ from serving.runtime.part import Part
 from serving.runtime.shelf import Shelf
 from serving.runtime.understanding import Bounds, Understanding
 
-LEAD: Final = 0.5
+LEAD: Final = 0.25
 """What each field that the query names is worth to a product that bears it, in ranges of the fused scores."""
 SIMILAR_TEXTS: Final = 40
 """Texts looked at for similar products."""

@@ -13,11 +13,12 @@ from data_contracts.release import Manifest
 from mercato import paths
 from mercato.identity import identity
 from mercato.quality import evaluate_release
+from mercato.search_quality import judge_index
 from mercato.settings import Settings
 from serving.runtime import artefacts, search
 from tests.lake_maker import sample_shop
 from tests.serving.small_release import write_encoder
-from training import embeddings, fit, jobs
+from training import embeddings, fit, golden, jobs
 from training.clean import clean
 from training.errors import ArtefactMissing
 from training.extract import extract
@@ -48,6 +49,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
             jobs.fit_retrieval(settings, model, AT)
         jobs.train_embeddings(settings, AT)
     jobs.rebuild_index(settings, AT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(golden, "has", lambda _: False)  # the sample lacks most products of the golden set
+        judge_index(settings, AT)
     jobs.build_ranker_rows(settings, AT)
     for goal in ("all", "novel"):
         jobs.train_ranker(settings, goal, AT)
@@ -96,6 +100,15 @@ def test_fitting_again_leaves_the_same_bytes(settings: Settings, manifest: Manif
     """Every retrieval model is byte-reproducible."""
     again = jobs.fit_retrieval(settings, model, AT)
     assert again["sha256"] == manifest.identity.artefacts[model].sha256
+
+
+def test_an_index_that_was_not_judged_cannot_be_served(settings: Settings, manifest: Manifest, tmp_path: Path) -> None:
+    """The verdict names the indexes it was given on; others are refused."""
+    files = dict(ArtefactStore(paths.lake(settings)).fetch(manifest))
+    other = tmp_path / ("0" * 64)
+    other.write_bytes(files["faiss_index"].read_bytes())
+    with pytest.raises(ArtefactRefused, match="judged with faiss_index"):
+        search.load({**files, "faiss_index": other}, artefacts.load(files).catalogue)
 
 
 def test_an_index_of_another_encoder_cannot_be_served(settings: Settings, manifest: Manifest, tmp_path: Path) -> None:
