@@ -1,6 +1,7 @@
 """What each step of query understanding is worth, through the served path: the same engine answers every row.
 
-`MERCATO_SOURCES=<folder of the Chorus catalogue's zipped JSON> python -m tests.bench.query` prints:
+`MERCATO_SOURCES=<folder of the Chorus catalogue's zipped JSON> python -m tests.bench.query` prints, without the
+rows of steps that change nothing:
 
 - the Chorus judgments, each query asked as written and in four simulated ways, with every step and without each;
 - brands of that catalogue: how many of the first ten products are of the brand that the query names;
@@ -157,6 +158,17 @@ def _either(phrase: str) -> list[set[str]]:
     return [{stem} for stem in search_tokens(phrase)]
 
 
+def _told(lines: Iterator[str]) -> Iterator[str]:
+    """The rows that say anything: one of a step without which all is as with every step is left out."""
+    best: dict[str, list[str]] = {}
+    for line in lines:
+        _, kind, name, *scores, _ = line.split("|")
+        if name.strip() == "all steps":
+            best[kind] = scores
+        if not name.strip().startswith("without") or scores != best[kind]:
+            yield line
+
+
 def _share(built: SearchEngine, asked: Understanding, held: list[set[str]], wanted: list[set[str]]) -> float | None:
     """Share of the first ten products that hold all that was asked for; None when nothing was found."""
     rows = built.search(asked, n=10).rows.tolist()
@@ -167,7 +179,7 @@ def main() -> None:
     """Print the tables, Markdown."""
     home, chorus = Settings().root / "bench", products(Path(os.environ["MERCATO_SOURCES"]))
     for table in (judged(chorus, home / "search"), brands(chorus, home / "search"), groceries(home / "groceries")):
-        for line in table:
+        for line in _told(table):
             print(line, flush=True)
         print()
 

@@ -1,4 +1,4 @@
-"""Time and memory of suggestions and of query understanding at 92,331 products: `python -m tests.bench.suggest`.
+"""Time of suggestions and of query understanding at 92,331 products: `python -m tests.bench.suggest`.
 
 Many products of The Complete Journey share a name; the second row makes every name different with a number
 (synthetic). Prefixes are cut from names at random, half of the longer ones with a letter
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 
 from data_contracts.search_words import load_search_words
 from feature_repo.text import product_name, product_text
@@ -51,7 +50,7 @@ def measure(*, numbered: bool) -> dict[str, Any]:
     """One row."""
     words = load_search_words("complete_journey")
     made = build_lexicon(texts(numbered=numbered), words, minor_digits=2, until=AT)
-    before, since = _megabytes(), time.process_time()
+    since = time.process_time()
     lexicon = Lexicon(made)
     _ = lexicon.speller, lexicon.stems
     suggester = Suggester.of(lexicon)
@@ -62,7 +61,6 @@ def measure(*, numbered: bool) -> dict[str, Any]:
         "entries": len(suggester.entries),
         "words": len(made.words),
         "load_cpu_s": round(loaded, 2),
-        "load_mb": round(_megabytes() - before, 1),
         "suggest": _times(lambda each: suggester.suggest(each, 10), typed),
         "understand": _times(lambda each: understand(each, lexicon), typed),
     }
@@ -85,10 +83,6 @@ def _times(call: Callable[[str], object], asked: Sequence[str]) -> dict[str, flo
         call(each)
         took.append(1e3 * (time.thread_time() - since))
     return {f"p{q}_ms": round(float(np.percentile(took, q)), 3) for q in (50, 95, 99)}
-
-
-def _megabytes() -> float:
-    return float(psutil.Process().memory_info().rss) / 2**20
 
 
 if __name__ == "__main__":
