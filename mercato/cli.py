@@ -10,6 +10,7 @@ from mercato.commands.contracts import contract
 from mercato.commands.data import source
 from mercato.commands.datasets import dataset
 from mercato.commands.evaluate import evaluate
+from mercato.commands.merchandise import merchandise
 from mercato.commands.quarantine import quarantine
 from mercato.commands.releases import release, trace
 from mercato.commands.support import command, exit_codes
@@ -24,6 +25,7 @@ app.add_typer(dataset, name="dataset")
 app.add_typer(annotation, name="annotation")
 app.add_typer(release, name="release")
 app.add_typer(evaluate, name="evaluate")
+app.add_typer(merchandise, name="merchandise")
 app.add_typer(backfill, name="backfill")
 app.add_typer(retention, name="retention")
 app.command()(replay)

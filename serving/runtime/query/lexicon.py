@@ -95,9 +95,10 @@ class Lexicon:
         return Speller(self.data.words, self.data.pairs, never=frozenset(self.data.function_words))
 
     @cached_property
-    def brand_words(self) -> frozenset[str]:
-        """Every word of a brand's name."""
-        return frozenset(word for brand in self.data.brands for word in brand.split())
+    def own_words(self) -> frozenset[str]:
+        """Words that are right whether or not a product uses them: of brands, abbreviations and synonyms."""
+        known = (*self.data.brands, *self.data.abbreviations, *self.data.synonyms)
+        return frozenset(word for phrase in known for word in phrase.split())
 
     @cached_property
     def long_forms(self) -> Mapping[str, Sequence[str]]:

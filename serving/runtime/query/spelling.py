@@ -17,10 +17,13 @@ _AS_WRITTEN: Final = 0.05
 _PAIR: Final = 20.0
 """How much likelier a word is beside one that it stands beside in products."""
 _MIN_LENGTH: Final = 4
+"""Letters of a word that is corrected, and of one that it is corrected to: shorter ones are codes and units."""
 _TWO_EDITS: Final = 8
 """Letters from which two edits are looked for."""
-_MIN_PART: Final = 3
-"""Letters of each part of a compound: below, letters and units only happen to stand side by side."""
+_MIN_PART: Final = 2
+"""Letters of each part of a compound."""
+_MIN_WORD: Final = 3
+"""Letters of each part where products do not write the two side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,11 @@ class Speller:
     def __init__(self, words: Mapping[str, int], pairs: Mapping[str, int], never: Collection[str] = ()) -> None:
         """Corrections to `words` but those in `never`; `pairs` are neighbours in products."""
         self._words, self._pairs = words, pairs
-        compounds = (each for each in sorted(pairs, key=pairs.__getitem__) if min(map(len, each.split())) >= _MIN_PART)
+        compounds = (each for each in sorted(pairs, key=pairs.__getitem__) if min(map(len, each.split())) >= _MIN_WORD)
         self._joined = {pair.replace(" ", ""): pair for pair in compounds}
         self._symspell = SymSpell(max_dictionary_edit_distance=2, prefix_length=7)
         for word, count in words.items():
-            if word.isalpha() and len(word) >= _MIN_LENGTH - 1 and word not in never:
+            if word.isalpha() and len(word) >= _MIN_LENGTH and word not in never:
                 self._symspell.create_dictionary_entry(word, count)
 
     def correct(self, word: str, before: str = "", after: str = "") -> Correction | None:
@@ -53,8 +56,6 @@ class Speller:
             before: the word before it.
             after: the word after it.
         """
-        if pair := self.apart(word):
-            return Correction(pair, 1.0)
         if len(word) < _MIN_LENGTH or not word.isalpha():
             return None
         reach = 2 if len(word) >= _TWO_EDITS else 1
@@ -62,6 +63,10 @@ class Speller:
         weights = {
             each.term: each.count * _EDIT**each.distance * self._beside(before, each.term, after) for each in found
         }
+        for at in range(_MIN_PART, len(word) - _MIN_PART + 1):
+            first, second = word[:at], word[at:]
+            if (count := self._side_by_side(first, second)) > 0:
+                weights[f"{first} {second}"] = count * _EDIT
         if not weights:
             return None
         best = max(sorted(weights), key=weights.__getitem__)
@@ -75,11 +80,18 @@ class Speller:
 
     def joined(self, first: str, second: str) -> str | None:
         """The one word that products write for two ("head set" -> "headset"); None when they do not."""
-        if min(len(first), len(second)) < _MIN_PART:
+        if min(len(first), len(second)) < _MIN_WORD:
             return None
         together = first + second
         known = self._words.get(together, 0)
         return together if known > self._pairs.get(f"{first} {second}", 0) else None
+
+    def _side_by_side(self, first: str, second: str) -> float:
+        """How often products write two words side by side; less where it is only that they know both."""
+        together = self._pairs.get(f"{first} {second}", 0)
+        if together or min(len(first), len(second)) < _MIN_WORD:
+            return together * _PAIR
+        return min(self._words.get(first, 0), self._words.get(second, 0)) / _PAIR
 
     def _beside(self, before: str, word: str, after: str) -> float:
         beside = f"{before} {word}" in self._pairs or f"{word} {after}" in self._pairs

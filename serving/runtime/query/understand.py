@@ -15,7 +15,7 @@ from serving.runtime.query.prices import price_bounds
 from serving.runtime.query.spelling import CONFIDENCE
 from serving.runtime.understanding import Bounds, QueryClass, Step, Term, Understanding
 
-StepName = Literal["prices", "fillers", "abbreviations", "spelling", "compounds", "synonyms", "entities"]
+StepName = Literal["prices", "fillers", "spelling", "abbreviations", "compounds", "synonyms", "entities"]
 STEPS: Final[tuple[StepName, ...]] = get_args(StepName)
 """In the order in which they run."""
 _MEANT_FOR: Final = ("for", "fits", "compatible with", "with")
@@ -117,14 +117,13 @@ def _spelling(draft: _Draft) -> None:
     lexicon, before, made = draft.lexicon, draft.text, {}
     for at in range(len(draft.words) - 1, -1, -1):
         word = draft.words[at]
-        if word in lexicon.brand_words or word in lexicon.data.synonyms or lexicon.knows(word):
+        if word in lexicon.own_words or lexicon.knows(word):
             continue
         beside = draft.words[at - 1] if at else "", *draft.words[at + 1 : at + 2]
         best = lexicon.speller.correct(word, *beside)
         if best is not None and best.confidence >= draft.confidence:
             made[word] = {"to": best.text, "confidence": round(best.confidence, 3)}
             draft.words[at : at + 1] = best.text.split()
-            draft.also = [_shifted(each, at, len(best.text.split()) - 1) for each in draft.also]
     if made:
         draft.note("spelling", before, corrections=made)
 
@@ -181,14 +180,14 @@ def _entities(draft: _Draft) -> None:
              if _is_size(number, unit)]  # fmt: skip
     if len(brands) == 1:
         draft.boosts["brand"] = brands[0].value
-    if categories:
-        draft.boosts["category"] = categories[-1].value
     if len(colours) == 1:
         draft.boosts["color"] = colours[0]
     if sizes:
         draft.boosts["size"] = sizes[0]
-    if draft.boosts:
-        draft.note("entities", draft.text, **draft.boosts)
+    # A category is shown only: leading with its products made judged queries worse (docs/query_understanding.md).
+    named = {"category": categories[-1].value} if categories else {}
+    if draft.boosts or named:
+        draft.note("entities", draft.text, **draft.boosts, **named)
 
 
 def _goes_with(draft: _Draft, name: str) -> bool:
@@ -208,8 +207,8 @@ def _is_size(number: str, unit: str) -> bool:
 
 _RUN: Final = {
     "fillers": _fillers,
-    "abbreviations": _abbreviations,
     "spelling": _spelling,
+    "abbreviations": _abbreviations,
     "compounds": _compounds,
     "synonyms": _synonyms,
     "entities": _entities,
