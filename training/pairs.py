@@ -1,0 +1,203 @@
+"""Training pairs of the encoder: what somebody might ask, and a product that answers it. Every random draw has a seed."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from feature_repo.search_text import search_tokens
+from feature_repo.text import normalise_query
+from training.index import SEMANTIC_FIELDS, semantic_texts
+from training.held_out import near_duplicates
+from training.query_noise import noisy
+from training.search_quality import FOLDS, Judgments, folds
+
+Origin = Literal["click", "purchase", "judgment", "name", "attribute", "co_purchase"]
+COLUMNS: Final = ("query", "product_id", "origin", "noisy", "event_time", "known_at")
+"""Columns of pairs."""
+BEHAVIOUR: Final = ("click", "purchase", "judgment")
+"""Origins in which a person said what answers a query."""
+_WORDS: Final = (2, 4)
+"""Fewest and most words cut out of a name."""
+_SHORTEST: Final = 3
+"""Letters of the shortest word that a piece may hold."""
+_DRAWS: Final = 8
+"""Cuts tried before a name is given up."""
+_LED: Final = {"click": "click", "cart": "click", "purchase": "purchase"}
+
+
+class PairConfig(BaseModel, frozen=True, extra="forbid"):
+    """What becomes a training pair."""
+
+    seed: int = 0
+    """Of every draw."""
+    held_out_folds: int = Field(default=2, ge=0, le=FOLDS)
+    """Of the FOLDS of judged queries, those kept for judging; with fewer, the interval swallows every gain."""
+    min_grade: PositiveInt = 2
+    """Judged products of at least this grade are positives."""
+    max_share: PositiveFloat = 0.005
+    """A query made of a product's own words may match this share of the texts: in a batch of 64, three of four then
+    have no other right answer that would count as wrong."""
+    noisy_share: NonNegativeFloat = Field(default=0.2, le=1)
+    """Pairs that are there once more with the query misspelt, spelled by ear or abbreviated."""
+    co_purchases: PositiveInt = 1
+    """Nearest co-purchased products of each, of its own department."""
+
+
+DEFAULT: Final = PairConfig()
+"""What the jobs use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Products by their semantic text, and which texts hold a word."""
+
+    products: pd.DataFrame
+    """clean/products with `text`, one row per distinct text, that of its first product."""
+    words: Mapping[str, frozenset[int]]
+    """Stem -> rows of the texts that hold it."""
+
+    @classmethod
+    def of(cls, products: pd.DataFrame) -> "Catalogue":
+        """From clean/products."""
+        texts = products.assign(text=semantic_texts(products)).sort_values("product_id")
+        texts = texts.drop_duplicates("text").sort_values("text", ignore_index=True)
+        words: dict[str, set[int]] = {}
+        for row, text in enumerate(texts["text"]):
+            for word in search_tokens(text):
+                words.setdefault(word, set()).add(row)
+        return cls(texts, {word: frozenset(rows) for word, rows in words.items()})
+
+    def share(self, query: str) -> float:
+        """Share of the texts that hold every word of a query, in [0, 1]."""
+        rows = sorted((self.words.get(word, frozenset()) for word in search_tokens(query)), key=len)
+        return len(frozenset.intersection(*rows)) / len(self.products) if rows else 1.0
+
+
+def held_out(judgments: Judgments, config: PairConfig) -> list[str]:
+    """The judged queries that no pair may come near to."""
+    fold = folds(list(judgments.grades))
+    return sorted(query for query, at in fold.items() if at < config.held_out_folds)
+
+
+def pairs(parts: Iterable[pd.DataFrame], held: Iterable[str], config: PairConfig) -> pd.DataFrame:
+    """All parts and their noisy doubles in COLUMNS, without near-duplicates of the `held` queries, each once."""
+    rows = pd.concat([each[list(COLUMNS)] for each in parts], ignore_index=True)
+    rows = rows.assign(query=rows["query"].map(normalise_query))
+    rows = _once(rows[rows["query"] != ""])
+    rows = _once(pd.concat([rows, _noisy(rows, config)], ignore_index=True))
+    return rows[~near_duplicates(rows["query"].tolist(), held)].reset_index(drop=True)
+
+
+def _once(rows: pd.DataFrame) -> pd.DataFrame:
+    ordered = rows.sort_values(["query", "product_id", "origin", "noisy", "event_time"])
+    return ordered.drop_duplicates(["query", "product_id", "origin"], ignore_index=True)
+
+
+def _noisy(rows: pd.DataFrame, config: PairConfig) -> pd.DataFrame:
+    rng = np.random.default_rng(config.seed)
+    drawn = rows[rng.random(len(rows)) < config.noisy_share]
+    written = drawn.assign(query=[noisy(query, rng) for query in drawn["query"]], noisy=True)
+    return written[written["query"].to_numpy() != drawn["query"].to_numpy()]
+
+
+def searched(events: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of what was searched with what was clicked, put into the cart or bought out of that answer.
+
+    Args:
+        events: clean/interactions; those of a request belong to its search. Simulated ones are left out.
+    """
+    events = events[(events["origin"] != "simulated") & events["request_id"].notna()]
+    asked = events[(events["type"] == "search") & events["query"].notna()].drop_duplicates("request_id")
+    led = events[events["type"].isin(list(_LED)) & events["product_id"].notna()]
+    led = led.drop(columns="query").merge(asked[["request_id", "query"]], on="request_id")
+    return led.assign(origin=led["type"].map(_LED), noisy=False)[list(COLUMNS)]
+
+
+def judged(judgments: Judgments, config: PairConfig, at: datetime) -> pd.DataFrame:
+    """Pairs of the judged queries that are not held out; grades carry no time, so they count as made at `at`."""
+    held = set(held_out(judgments, config))
+    found = [
+        (query, product, "judgment", False, at, at)
+        for query, grades in judgments.grades.items()
+        if query not in held
+        for product, grade in grades.items()
+        if grade >= config.min_grade
+    ]
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def structural(catalogue: Catalogue, config: PairConfig) -> pd.DataFrame:
+    """Pairs of a product's own words with it: a piece of its name, and its type, group and brand together."""
+    rng = np.random.default_rng(config.seed)
+    told = catalogue.products.astype(object).where(catalogue.products.notna(), None)
+    found = []
+    for row in told.to_dict("records"):
+        fields = {name: normalise_query(str(row[name] or "")) for name in SEMANTIC_FIELDS}
+        specific = _selective(catalogue, config)
+        queries: list[tuple[str, Origin]] = [(each, "attribute") for each in _attributes(fields) if specific(each)]
+        piece = next((each for each in _pieces(fields["name"], rng) if specific(each)), "")
+        queries += [(piece, "name")] if piece else []
+        found += [
+            (query, row["product_id"], origin, False, row["event_time"], row["known_at"]) for query, origin in queries
+        ]
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def _selective(catalogue: Catalogue, config: PairConfig) -> Callable[[str], bool]:
+    return lambda query: catalogue.share(query) <= max(config.max_share, 1 / len(catalogue.products))
+
+
+def _attributes(fields: Mapping[str, str]) -> Iterator[str]:
+    kinds = [fields[name] for name in ("product_type", "category", "department") if fields[name]]
+    if fields["name"] or len(kinds) > 1:
+        yield from kinds  # a text that is its type alone would be paired with itself
+    if fields["brand"]:
+        yield from (f"{fields['brand']} {kind}" for kind in kinds[:1])
+
+
+def _pieces(name: str, rng: np.random.Generator) -> Iterator[str]:
+    """Pieces of a few words in a row, without codes, numbers and units."""
+    shortest, longest = _WORDS
+    runs = [each for each in _runs(name.split()) if len(each) >= shortest]
+    for _ in range(_DRAWS if runs else 0):
+        run = runs[int(rng.integers(len(runs)))]
+        size = int(rng.integers(shortest, min(longest, len(run)) + 1))
+        start = int(rng.integers(0, len(run) - size + 1))
+        yield " ".join(run[start : start + size])
+
+
+def _runs(words: Iterable[str]) -> Iterator[list[str]]:
+    for plain, run in groupby(words, lambda word: len(word) >= _SHORTEST and word.isalpha()):
+        if plain:
+            yield list(run)
+
+
+def bought_together(
+    catalogue: Catalogue, products: pd.DataFrame, neighbours: Mapping[str, Iterable[str]], config: PairConfig
+) -> pd.DataFrame:
+    """Pairs of the text of a product with products of its department that share its baskets.
+
+    Args:
+        catalogue: the texts.
+        products: clean/products.
+        neighbours: product -> the products it is bought with, nearest first.
+        config: how many of them.
+    """
+    known = products.assign(text=semantic_texts(products)).set_index("product_id")
+    own = catalogue.products.set_index("product_id")
+    first = dict(zip(catalogue.products["text"], catalogue.products["product_id"], strict=True))
+    found = []
+    for product in [each for each in own.index if each in neighbours]:
+        row = own.loc[product]
+        others = [other for other in neighbours[product] if other in known.index]
+        near = [other for other in others if known.at[other, "department"] == row["department"]]
+        texts = [str(known.at[other, "text"]) for other in near if known.at[other, "text"] != row["text"]]
+        for text in texts[: config.co_purchases]:
+            found.append((row["text"], first[text], "co_purchase", False, row["event_time"], row["known_at"]))
+    return pd.DataFrame(found, columns=list(COLUMNS))
