@@ -39,7 +39,7 @@ def refuse_leaks(queries: Sequence[str], held: Iterable[str]) -> None:
     """
     leaks = near_duplicates(queries, held)
     if leaks.any():
-        some = sorted({queries[at] for at in np.flatnonzero(leaks)})
+        some = sorted({queries[at] for at in np.flatnonzero(leaks).tolist()})
         raise LeakageFound(
             f"{int(leaks.sum()):,} training pairs have a query that is nearly one of those kept for judging, e.g. "
             f"{some[:_EXAMPLES]} (similarity at least {SIMILAR}); build the pairs again: training.pairs leaves them out"

@@ -11,6 +11,7 @@ from pydantic import BaseModel, PositiveFloat, PositiveInt
 from scipy import sparse
 
 from feature_repo.search_text import search_tokens
+from serving.runtime.encoder import Encoder
 from training.index import IndexConfig, bm25_impacts
 
 _AT_ONCE: Final = 256
@@ -42,21 +43,32 @@ class Texts:
     """(n,) group of each; empty where none is known."""
 
 
-def mine(
-    queries: Sequence[str],
-    query_vectors: NDArray[np.float32],
-    positives: Sequence[int],
-    known: pd.Series,
-    over: Texts,
-    config: MiningConfig,
-) -> NDArray[np.int64]:
-    """(len(queries),) row of a hard negative for each query, -1 where every candidate may be right.
+def triplets(pairs: pd.DataFrame, encoder: Encoder, over: Texts, config: MiningConfig) -> pd.DataFrame:
+    """Columns anchor, positive and negative: the pairs for which a hard negative was found.
 
     Args:
-        queries: as asked.
-        query_vectors: (len(queries), d) by the encoder of `over.vectors`.
-        positives: row of the right text of each query.
-        known: query -> set of the rows that are right for it.
+        pairs: columns query and text; each text is one of `over`.
+        encoder: that of `over.vectors`.
+        over: the texts.
+        config: what counts as a negative.
+    """
+    row = {text: at for at, text in enumerate(over.texts)}
+    asked = pairs[["query", "text"]].assign(positive=pairs["text"].map(row))
+    found = mine(asked, encoder.encode_all(asked["query"].tolist()), over, config)
+    made = asked.assign(negative=[over.texts[at] for at in found])[found >= 0]  # of -1: any, and gone
+    named = made.rename(columns={"query": "anchor"}).drop(columns="positive").rename(columns={"text": "positive"})
+    return named.reset_index(drop=True)
+
+
+def mine(asked: pd.DataFrame, vectors: NDArray[np.float32], over: Texts, config: MiningConfig) -> NDArray[np.int64]:
+    """(len(asked),) row of a hard negative for each query, -1 where every candidate may be right.
+
+    A candidate may be right when it is another positive of the query, holds every word of it, or is nearly as close to
+    it as the positive.
+
+    Args:
+        asked: columns query and positive, the row of the right text.
+        vectors: (len(asked), d) of the queries, by the encoder of `over.vectors`.
         over: the texts.
         config: what counts as a negative.
     """
@@ -64,21 +76,22 @@ def mine(
     keyword = _Keyword(over.texts)
     groups = np.array(over.groups, dtype=object)
     tokens = [set(search_tokens(text)) for text in over.texts]
+    right = asked.groupby("query")["positive"].agg(set)
+    queries, positives = asked["query"].tolist(), asked["positive"].tolist()
     found = np.full(len(queries), -1, dtype=np.int64)
     for start in range(0, len(queries), _AT_ONCE):
         some = range(start, min(start + _AT_ONCE, len(queries)))
-        cosines = query_vectors[some.start : some.stop] @ over.vectors.T
+        cosines = vectors[some.start : some.stop] @ over.vectors.T
         impacts = keyword.scores([queries[at] for at in some])
         for at, cosine, impact in zip(some, cosines, impacts, strict=True):
-            positive = positives[at]
             near = np.union1d(_best(cosine, config.depth), _best(impact, config.depth))
-            group = groups[positive]
+            group = groups[positives[at]]
             ratio = np.where((groups[near] == group) & (group != ""), config.same_group_ratio, config.max_ratio)
             words = set(search_tokens(queries[at]))
             left = [
                 int(row)
-                for row, wrong in zip(near, cosine[near] < ratio * cosine[positive], strict=True)
-                if wrong and row not in known[queries[at]] and not words <= tokens[row]
+                for row in near[cosine[near] < ratio * cosine[positives[at]]]
+                if row not in right[queries[at]] and not words <= tokens[row]
             ]
             found[at] = left[int(rng.integers(len(left)))] if left else -1
     return found

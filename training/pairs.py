@@ -1,5 +1,6 @@
-"""Training pairs of the encoder: what somebody might ask, and a product that answers it. Every random draw has a seed."""
+"""Training pairs of the encoder: what somebody might ask, and a product that answers it. Every draw has a seed."""
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +13,8 @@ from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, Positive
 
 from feature_repo.search_text import search_tokens
 from feature_repo.text import normalise_query
-from training.index import SEMANTIC_FIELDS, semantic_texts
 from training.held_out import near_duplicates
+from training.index import SEMANTIC_FIELDS, semantic_texts
 from training.query_noise import noisy
 from training.search_quality import FOLDS, Judgments, folds
 
@@ -96,14 +97,24 @@ def pairs(parts: Iterable[pd.DataFrame], held: Iterable[str], config: PairConfig
 
 def _once(rows: pd.DataFrame) -> pd.DataFrame:
     ordered = rows.sort_values(["query", "product_id", "origin", "noisy", "event_time"])
-    return ordered.drop_duplicates(["query", "product_id", "origin"], ignore_index=True)
+    kept: pd.DataFrame = ordered.drop_duplicates(["query", "product_id", "origin"], ignore_index=True)
+    return kept
 
 
 def _noisy(rows: pd.DataFrame, config: PairConfig) -> pd.DataFrame:
-    rng = np.random.default_rng(config.seed)
-    drawn = rows[rng.random(len(rows)) < config.noisy_share]
-    written = drawn.assign(query=[noisy(query, rng) for query in drawn["query"]], noisy=True)
-    return written[written["query"].to_numpy() != drawn["query"].to_numpy()]
+    dice = [
+        _dice(config, f"{query}|{product}") for query, product in zip(rows["query"], rows["product_id"], strict=True)
+    ]
+    chosen = np.array([rng.random() < config.noisy_share for rng in dice], dtype=bool)
+    drawn = rows[chosen]
+    written = [noisy(query, dice[at]) for query, at in zip(drawn["query"], np.flatnonzero(chosen), strict=True)]
+    changed = drawn.assign(query=written, noisy=True)
+    return changed[changed["query"].to_numpy() != drawn["query"].to_numpy()]
+
+
+def _dice(config: PairConfig, about: str) -> np.random.Generator:
+    """A generator of this text's own, so that a new product changes no other product's pairs."""
+    return np.random.default_rng([config.seed, zlib.crc32(about.encode())])
 
 
 def searched(events: pd.DataFrame) -> pd.DataFrame:
@@ -119,9 +130,9 @@ def searched(events: pd.DataFrame) -> pd.DataFrame:
     return led.assign(origin=led["type"].map(_LED), noisy=False)[list(COLUMNS)]
 
 
-def judged(judgments: Judgments, config: PairConfig, at: datetime) -> pd.DataFrame:
-    """Pairs of the judged queries that are not held out; grades carry no time, so they count as made at `at`."""
-    held = set(held_out(judgments, config))
+def judged(judgments: Judgments, held: Iterable[str], config: PairConfig, at: datetime) -> pd.DataFrame:
+    """Pairs of the judged queries that are not `held`; grades carry no time, so they count as made at `at`."""
+    held = set(held)
     found = [
         (query, product, "judgment", False, at, at)
         for query, grades in judgments.grades.items()
@@ -134,14 +145,14 @@ def judged(judgments: Judgments, config: PairConfig, at: datetime) -> pd.DataFra
 
 def structural(catalogue: Catalogue, config: PairConfig) -> pd.DataFrame:
     """Pairs of a product's own words with it: a piece of its name, and its type, group and brand together."""
-    rng = np.random.default_rng(config.seed)
     told = catalogue.products.astype(object).where(catalogue.products.notna(), None)
     found = []
     for row in told.to_dict("records"):
         fields = {name: normalise_query(str(row[name] or "")) for name in SEMANTIC_FIELDS}
         specific = _selective(catalogue, config)
         queries: list[tuple[str, Origin]] = [(each, "attribute") for each in _attributes(fields) if specific(each)]
-        piece = next((each for each in _pieces(fields["name"], rng) if specific(each)), "")
+        cuts = _pieces(fields["name"], _dice(config, str(row["text"])))
+        piece = next((each for each in cuts if specific(each)), "")
         queries += [(piece, "name")] if piece else []
         found += [
             (query, row["product_id"], origin, False, row["event_time"], row["known_at"]) for query, origin in queries
@@ -189,15 +200,15 @@ def bought_together(
         neighbours: product -> the products it is bought with, nearest first.
         config: how many of them.
     """
-    known = products.assign(text=semantic_texts(products)).set_index("product_id")
-    own = catalogue.products.set_index("product_id")
+    texts = dict(zip(products["product_id"], semantic_texts(products), strict=True))
+    departments = dict(zip(products["product_id"], products["department"], strict=True))
     first = dict(zip(catalogue.products["text"], catalogue.products["product_id"], strict=True))
-    found = []
-    for product in [each for each in own.index if each in neighbours]:
-        row = own.loc[product]
-        others = [other for other in neighbours[product] if other in known.index]
-        near = [other for other in others if known.at[other, "department"] == row["department"]]
-        texts = [str(known.at[other, "text"]) for other in near if known.at[other, "text"] != row["text"]]
-        for text in texts[: config.co_purchases]:
-            found.append((row["text"], first[text], "co_purchase", False, row["event_time"], row["known_at"]))
+    found: list[tuple[object, ...]] = []
+    for row in catalogue.products.to_dict("records"):
+        near = (each for each in neighbours.get(row["product_id"], ()) if departments.get(each) == row["department"])
+        others = dict.fromkeys(texts[each] for each in near if texts[each] != row["text"])
+        found += [
+            (row["text"], first[text], "co_purchase", False, row["event_time"], row["known_at"])
+            for text in list(others)[: config.co_purchases]
+        ]
     return pd.DataFrame(found, columns=list(COLUMNS))

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from serving.runtime.encoder import Encoder
-from training.search_quality import K, Judgments, Search, ndcg
+from training.search_quality import Judgments, K, Search, ndcg
 
 SCORES: Final = ("ndcg_at_10", "mrr", "recall_at_100")
 """Columns of scores, in their order."""

@@ -2,9 +2,6 @@
 
 import os
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +10,7 @@ import pandas as pd
 import structlog
 from pydantic import BaseModel, PositiveFloat, PositiveInt, model_validator
 
-from training.embeddings import base_model_folder
+from training.base_models import base_model_folder, quiet_transformers
 from training.errors import BadConfig, NotEnoughData
 
 log = structlog.get_logger()
@@ -83,10 +80,11 @@ def tune(config: TuningConfig, pairs: pd.DataFrame, folder: Path) -> Tuned:
     if len(pairs) < config.batch_size:
         raise NotEnoughData(f"found {len(pairs)} training pairs, need one batch of {config.batch_size} at least")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with _quiet():
+    with quiet_transformers():
         import torch
         from sentence_transformers import SentenceTransformerTrainer
         from sentence_transformers.losses import MultipleNegativesRankingLoss
+        from transformers import PrinterCallback
 
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
@@ -98,6 +96,7 @@ def tune(config: TuningConfig, pairs: pd.DataFrame, folder: Path) -> Tuned:
             loss=MultipleNegativesRankingLoss(model),
             callbacks=[_watch(config)],
         )
+        trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for results
         begun = time.monotonic()
         trainer.train(resume_from_checkpoint=_newest_checkpoint(folder))
         seconds = time.monotonic() - begun
@@ -108,16 +107,11 @@ def tune(config: TuningConfig, pairs: pd.DataFrame, folder: Path) -> Tuned:
     return Tuned(out, int(trainer.state.global_step), float(losses[-1]), seconds, str(model.device.type))
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from transformers.utils import logging as hf_logging
-
-        hf_logging.set_verbosity_error()
-        hf_logging.disable_progress_bar()
-        yield
+def usable(config: TuningConfig, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs that the steps can use: all, or a draw of as many as `max_steps` reads."""
+    if config.max_steps is None or config.max_steps * config.batch_size >= len(pairs):
+        return pairs
+    return pairs.sample(config.max_steps * config.batch_size, random_state=config.seed).sort_index(ignore_index=True)
 
 
 def _model(config: TuningConfig) -> Any:
@@ -157,8 +151,9 @@ def _arguments(config: TuningConfig, folder: Path) -> Any:
 
 
 def _dataset(pairs: pd.DataFrame) -> Any:
-    from datasets import Dataset
+    from datasets import Dataset, disable_progress_bars
 
+    disable_progress_bars()
     columns = [name for name in ("anchor", "positive", "negative") if name in pairs.columns]
     return Dataset.from_pandas(pairs[columns], preserve_index=False)
 

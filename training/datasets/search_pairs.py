@@ -37,7 +37,7 @@ def _rows(given: Inputs) -> pa.Table:
     catalogue = pairs.Catalogue.of(products)
     parts = [
         pairs.structural(catalogue, config),
-        pairs.judged(judgments, config, at - _TICK),
+        pairs.judged(judgments, held, config, at - _TICK),
         pairs.bought_together(catalogue, products, _neighbours(given), config),
         *_searches(given.lake, given),
     ]
