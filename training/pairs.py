@@ -108,8 +108,9 @@ def _noisy(rows: pd.DataFrame, config: PairConfig) -> pd.DataFrame:
     chosen = np.array([rng.random() < config.noisy_share for rng in dice], dtype=bool)
     drawn = rows[chosen]
     written = [noisy(query, dice[at]) for query, at in zip(drawn["query"], np.flatnonzero(chosen), strict=True)]
-    changed = drawn.assign(query=written, noisy=True)
-    return changed[changed["query"].to_numpy() != drawn["query"].to_numpy()]
+    differs = np.array(written, dtype=object) != drawn["query"].to_numpy()
+    changed: pd.DataFrame = drawn.assign(query=written, noisy=True)[differs]
+    return changed
 
 
 def _dice(config: PairConfig, about: str) -> np.random.Generator:

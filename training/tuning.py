@@ -82,21 +82,18 @@ def tune(config: TuningConfig, pairs: pd.DataFrame, folder: Path) -> Tuned:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with quiet_transformers():
         import torch
-        from sentence_transformers import SentenceTransformerTrainer
         from sentence_transformers.losses import MultipleNegativesRankingLoss
-        from transformers import PrinterCallback
 
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         model = _model(config)
-        trainer = SentenceTransformerTrainer(
+        trainer = _trainer_class()(
             model=model,
             args=_arguments(config, folder),
             train_dataset=_dataset(pairs),
             loss=MultipleNegativesRankingLoss(model),
             callbacks=[_watch(config)],
         )
-        trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for results
         begun = time.monotonic()
         trainer.train(resume_from_checkpoint=_newest_checkpoint(folder))
         seconds = time.monotonic() - begun
@@ -120,6 +117,23 @@ def _model(config: TuningConfig) -> Any:
 
     words = models.Transformer(base_model_folder(config.base_model), max_seq_length=config.max_tokens)
     return SentenceTransformer(modules=[words, models.Pooling(words.get_word_embedding_dimension(), "mean")])
+
+
+def _trainer_class() -> Any:
+    from sentence_transformers import SentenceTransformerTrainer
+    from transformers import PrinterCallback
+
+    class Quiet(SentenceTransformerTrainer):  # type: ignore[misc]
+        """Prints nothing: stdout is for results, and progress is logged."""
+
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            self.remove_callback(PrinterCallback)
+
+        def add_model_card_callback(self, *_: Any) -> None:
+            """None: a card about a folder that is deleted helps nobody, and drawing its examples takes a bar."""
+
+    return Quiet
 
 
 def _arguments(config: TuningConfig, folder: Path) -> Any:
@@ -151,9 +165,8 @@ def _arguments(config: TuningConfig, folder: Path) -> Any:
 
 
 def _dataset(pairs: pd.DataFrame) -> Any:
-    from datasets import Dataset, disable_progress_bars
+    from datasets import Dataset
 
-    disable_progress_bars()
     columns = [name for name in ("anchor", "positive", "negative") if name in pairs.columns]
     return Dataset.from_pandas(pairs[columns], preserve_index=False)
 
