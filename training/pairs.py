@@ -88,11 +88,17 @@ def held_out(judgments: Judgments, config: PairConfig) -> list[str]:
 
 def pairs(parts: Iterable[pd.DataFrame], held: Iterable[str], config: PairConfig) -> pd.DataFrame:
     """All parts and their noisy doubles in COLUMNS, without near-duplicates of the `held` queries, each once."""
-    rows = pd.concat([each[list(COLUMNS)] for each in parts], ignore_index=True)
+    rows = _joined(parts)
     rows = rows.assign(query=rows["query"].map(normalise_query))
     rows = _once(rows[rows["query"] != ""])
-    rows = _once(pd.concat([rows, _noisy(rows, config)], ignore_index=True))
+    rows = _once(_joined([rows, _noisy(rows, config)]))
     return rows[~near_duplicates(rows["query"].tolist(), held)].reset_index(drop=True)
+
+
+def _joined(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all parts; pandas would take the types of an empty one for news."""
+    full = [each[list(COLUMNS)] for each in parts if len(each)]
+    return pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=list(COLUMNS))
 
 
 def _once(rows: pd.DataFrame) -> pd.DataFrame:

@@ -158,6 +158,7 @@ def _arguments(config: TuningConfig, folder: Path) -> Any:
         save_steps=config.save_steps,
         save_total_limit=2,
         logging_steps=10,
+        logging_first_step=True,
         disable_tqdm=True,
         report_to="none",
         dataloader_pin_memory=gpu,

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import structlog
 from numpy.typing import NDArray
 
 from mercato.log import configure
@@ -27,9 +28,10 @@ from training.embeddings import EncoderConfig, encode_texts, export_onnx, quanti
 from training.golden import read
 from training.tuning import TuningConfig, tune, usable
 
+log = structlog.get_logger()
 STRUCTURE = TuningConfig(max_steps=70, max_tokens=32, threads=1)
-JUDGED = {"max_steps": 12, "max_tokens": 32, "threads": 1}
-POOL = 50
+JUDGED = {"max_steps": 8, "max_tokens": 32, "threads": 1}
+POOL = 30
 """Products of each method that the folds are judged among."""
 
 
@@ -83,15 +85,23 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
     first = home / "structure"
     _tune_once(first, lambda: _structure(shop, judged, untuned, first))
     tuned = encoded(first, str(first / "tuned"), shop.texts)
-    quantised = _quantised(first, home / "int8", shop.texts)
     searches = {
         "bm25": search_quality.bm25(shop.frame),
         "un-tuned": shop.search(*untuned),
         "structure": shop.search(*tuned),
-        "structure, int8": shop.search(*quantised),
     }
-    rows = _scored(searches, judged, queries)
-    return rows + _folds(shop, judged, home, searches, tuned)
+    rows = _told(_scored(searches, judged, queries))
+    rows += _told(_folds(shop, judged, home, searches, tuned))
+    searches["structure, int8"] = shop.search(*_quantised(first, home / "int8", shop.texts))
+    whole = {name: retrieval_quality.score(each, judged, queries) for name, each in searches.items()}
+    return rows + _told(_rows(whole, "as written")[-1:])
+
+
+def _told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`rows`, logged as soon as they are there."""
+    for row in rows:
+        log.info("bench.row", **row)
+    return rows
 
 
 def _tune_once(folder: Path, run: Any) -> None:

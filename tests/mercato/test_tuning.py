@@ -105,7 +105,7 @@ def test_the_pairs_hold_no_query_that_is_kept_for_judging(settings: Settings) ->
 def test_a_tuned_encoder_that_finds_more_encodes_the_products(
     settings: Settings, config: TuningConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It wins on queries it never saw, ships, and train_embeddings takes it; without new pairs it is not tuned again."""
+    """It wins on queries it never saw, and train_embeddings takes it; without new pairs nothing is tuned again."""
     pairs_of(settings)
     done = tuning.tune_encoder(settings, AT, config)
     said = encoder_choice.report(store(settings), AT)
@@ -170,9 +170,7 @@ def test_an_index_of_the_fp32_encoder_cannot_be_served_with_its_int8_form(
     jobs.train_embeddings(settings, AT)
     assert vectors_by(settings) == newest(settings, "encoder") == newest(settings, "chosen_encoder")
     fp32, tokenizer = embeddings.export_onnx(EncoderConfig(base_model=config.base_model), tmp_path)
-    products = pd.DataFrame(
-        {"product_id": ["p1"], "name": ["lamp"], **dict.fromkeys((*index.TEXT_FIELDS[1:],), [None])}
-    )
+    products = pd.DataFrame([{"product_id": "p1", **dict.fromkeys(index.TEXT_FIELDS), "name": "lamp"}])
     keyword, faiss = tmp_path / "keyword", tmp_path / "faiss"
     index.build_keyword_index(products, ["lamp"], index.IndexConfig(), keyword, encoder=sha256_file(fp32), until=AT)
     index.build_vector_index(embeddings.encode_texts(EncoderConfig(), fp32, tokenizer, ["lamp"]), faiss)
