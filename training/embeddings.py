@@ -1,4 +1,4 @@
-"""The product encoder: pretrained for now, exported to ONNX; and the vectors of every product text."""
+"""The encoder as it serves: a base or tuned model exported to ONNX, its int8 form, and the vectors of product texts."""
 
 import logging
 from collections.abc import Sequence
