@@ -13,10 +13,14 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from dags import assets
 from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
-from dags.runs import publish, run_of, settings, until
+from dags.runs import publish, run_of, settings, shop, until
 from dags.windows import only_backfills
 
-ARTEFACTS = [*assets.RETRIEVAL.values(), assets.PRODUCT_INDEX, *assets.RANKERS.values()]
+ARTEFACTS = (
+    [*assets.RETRIEVAL.values(), assets.PRODUCT_INDEX, *assets.RANKERS.values()]
+    if shop().sells
+    else [assets.PRODUCT_INDEX]
+)
 
 
 @task.short_circuit
@@ -68,7 +72,8 @@ def assemble_release() -> None:
     release = assemble()
     anything_new() >> release
     make_first_live(release)
-    evaluate(release)
+    if shop().sells:
+        evaluate(release)
 
 
 assemble_release()

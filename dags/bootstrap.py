@@ -10,7 +10,7 @@ from datetime import timedelta
 from airflow.sdk import Param, chain, dag
 
 from dags.policies import DEFAULT_ARGS, WINDOW_PARAMS, deadline
-from dags.runs import start
+from dags.runs import shop, start
 
 LOAD = {"since": "{{ params.since }}", "until": "{{ params.until }}"}
 AS_OF = {"until": "{{ params.at }}"}
@@ -37,6 +37,10 @@ def bootstrap() -> None:
     """History; then text and index, models, and rankers side by side; then the release beside the drift report."""
     text = start("train_embeddings", AS_OF)
     index = start("rebuild_index", AS_OF)
+    if not shop().sells:  # a catalogue alone: search, and nothing to recommend from
+        loaded = (start("extract_sources", LOAD), start("clean_tables", LOAD))
+        chain(*loaded, text, index, start("assemble_release", AS_OF))
+        return
     features = start("materialize_features", AS_OF)
     models = start("train_als", AS_OF)
     rankers = start("train_ranker", AS_OF)

@@ -11,7 +11,7 @@ from airflow.sdk import dag, task
 
 from dags import assets
 from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
-from dags.runs import after, nightly, publish, settings, tables, until
+from dags.runs import after, nightly, publish, settings, shop, tables, until
 
 
 @task(inlets=[assets.clean(table) for table in tables()], outlets=[assets.FEATURE_SNAPSHOTS])
@@ -45,4 +45,5 @@ def materialize_features() -> None:
     after("clean_tables") >> snapshot() >> materialize()
 
 
-materialize_features()
+if shop().sells:
+    materialize_features()

@@ -11,7 +11,7 @@ from airflow.sdk import dag, task
 
 from dags import assets
 from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
-from dags.runs import after, nightly, publish, settings, until
+from dags.runs import after, nightly, publish, settings, shop, until
 
 
 @task(inlets=[assets.clean("transactions")])
@@ -40,4 +40,5 @@ def train_als() -> None:
         ready >> fit.override(task_id=f"fit_{model}", outlets=[asset])(model)
 
 
-train_als()
+if shop().sells:
+    train_als()

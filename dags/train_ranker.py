@@ -11,7 +11,7 @@ from airflow.sdk import dag, task
 
 from dags import assets
 from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
-from dags.runs import after, nightly, publish, settings, until
+from dags.runs import after, nightly, publish, settings, shop, until
 
 
 @task(inlets=[*(assets.clean(t) for t in ("transactions", "interactions", "impressions")), assets.FEATURE_SNAPSHOTS])
@@ -49,4 +49,5 @@ def train_ranker() -> None:
         ready >> fit.override(task_id=f"fit_{goal}", outlets=[asset])(goal)
 
 
-train_ranker()
+if shop().sells:
+    train_ranker()

@@ -57,6 +57,11 @@ class Shop(Part):
             raise BadShop(f"shop {self.name} has no table {name!r}{closest(name, self.tables)}")
         return self.tables[name]
 
+    @property
+    def sells(self) -> bool:
+        """Whether it has sales: without them there is a catalogue to search, and nothing to recommend from."""
+        return "transactions" in self.tables
+
     @cached_property
     def identity_columns(self) -> frozenset[str]:
         """Source columns that hold a customer's id in some table; no table shows them after `raw/`."""

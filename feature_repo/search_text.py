@@ -1,12 +1,26 @@
 """Words and texts as the search indexes read them: one home for building an index and for querying it."""
 
+import re
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from nltk.stem.snowball import SnowballStemmer
 
-from feature_repo.text import normalise, normalise_query, product_text
+from feature_repo.text import normalise, normalise_query, product_text, without_markup
 
+FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "name": ("name",),
+    "brand": ("brand",),
+    "category": ("product_type", "category", "department"),
+    "attributes": ("package_size", "attributes"),
+    "description": ("description",),
+}
+"""Field of the keyword index -> the columns of clean/products whose words it holds."""
+_SEMANTIC: Final = ("name", "product_type", "brand", "category", "department")
+"""Columns of clean/products that say what a product is."""
+_ATTRIBUTE: Final = re.compile(r"(?:^|; )[^:;]{1,100}: ")
+"""What an attribute is called, before its value: `colour: ` in "colour: black; length: 3 m"."""
 _stemmer: Any = SnowballStemmer("english")
 
 
@@ -25,20 +39,15 @@ def stems(text: str) -> list[str]:
     return [_stem(word) for each in normalise(text).split() if (word := each.strip(".&'"))]
 
 
-def semantic_text(
-    *,
-    name: str | None = None,
-    product_type: str | None,
-    brand: str | None,
-    category: str | None,
-    department: str | None,
-) -> str:
-    """The text whose vector stands for a product: its meaning, without the package size."""
-    return product_text(
-        name=name,
-        product_type=product_type,
-        package_size=None,
-        brand=brand,
-        category=category,
-        department=department,
+def field_texts(product: Mapping[str, str | None]) -> tuple[str, ...]:
+    """The text of each of FIELDS for one row of clean/products; "" where it says nothing."""
+    said = {**product, "attributes": _ATTRIBUTE.sub(", ", product.get("attributes") or "")}
+    return tuple(
+        without_markup(", ".join(text for column in columns if (text := said.get(column))))
+        for columns in FIELDS.values()
     )
+
+
+def semantic_text(product: Mapping[str, str | None]) -> str:
+    """The text whose vector stands for a product: its meaning, without the package size."""
+    return product_text(package_size=None, **{column: product.get(column) for column in _SEMANTIC})

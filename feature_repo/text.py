@@ -11,7 +11,9 @@ import unicodedata
 
 _TAG = re.compile(r"<[^<>]{1,200}>")
 _SPACES = re.compile(r"\s+")
-_NOT_WORD = re.compile(r"[^\w.%&']+", re.UNICODE)
+_MARKS = "".join(chr(at) for at in range(0x300, 0x10000) if unicodedata.category(chr(at)).startswith("M"))
+"""Vowel signs and accents: parts of a word that `\\w` leaves out, without which Hindi falls to pieces."""
+_NOT_WORD = re.compile(rf"[^\w{_MARKS}.%&']+", re.UNICODE)
 _GAP_AROUND_SLASH = re.compile(r"\s*/\s*")
 
 MAX_QUERY_CHARS = 256

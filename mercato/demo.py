@@ -78,7 +78,7 @@ def _run(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str,
         made = _chain(airflow, view, steps)
         links = _look(settings, guardian, ports, env)
         since = time.monotonic()
-        n = write_households(settings, shop, steps.at)
+        n = write_households(settings, shop, steps.at) if shop.sells else 0
         view.say(f"{n} households to look at")
         view.stage("households for the page", since)
         _make_live(settings, made.release_id, steps)

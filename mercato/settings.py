@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     empty: they are in the log only. No data row goes there."""
     page: bool = False
     """Serve the page for people, which shows purchase histories to whoever reaches the port; the demo sets it."""
+    enable_query_enhancement: bool = True
+    """Understand queries (spelling, synonyms, price bounds, …) before they are searched; false: as written."""
+    merchandising: str = ""
+    """File of merchandising rules, read again when it changes; empty: the shop's in `data_contracts/search/`."""
     workers: int = Field(default=1, ge=1, le=64)
     """Worker processes of the gateway."""
     keep_raw_days: int = Field(default=0, ge=0)

@@ -6,7 +6,8 @@ and waiting for the interpreter costs. Only the online store, which may hang, is
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ import structlog
 
 from feature_repo.customer import CustomerFeatures
 from feature_repo.ranker_features import FEATURE_NAMES
+from feature_repo.text import normalise_query
 from mercato.errors import StoreUnavailable
 from mercato.stores.events import microseconds
 from serving import metrics
@@ -22,9 +24,13 @@ from serving.gateway import Gateway
 from serving.impressions import Impression
 from serving.loading import LiveRelease
 from serving.runtime import pipeline
+from serving.runtime.delta import shown_name
 from serving.runtime.pipeline import Stages
-from serving.runtime.search import Filters, SearchResult
-from serving.schemas import RecommendRequest, SearchRequest, major, minor
+from serving.runtime.query.relax import softer
+from serving.runtime.query.understand import StepName, understand
+from serving.runtime.search import SearchResult
+from serving.runtime.understanding import Bounds, Understanding, as_written
+from serving.schemas import ProductBody, RecommendRequest, SearchRequest, major, minor
 
 log = structlog.get_logger()
 Answer = dict[str, Any]
@@ -73,7 +79,8 @@ async def recommend(gateway: Gateway, request: RecommendRequest, request_id: str
     if asked.customer_key is not None:
         customer, fresh = await gateway.customers.read(asked.customer_key)
         degraded = degraded if fresh else ("online_features",)
-    call = pipeline.Request(request.n, request.product_ids, request.goal, request.exclude, request.explain)
+    exclude = [*request.exclude, *gateway.changes.gone(asked.live)]
+    call = pipeline.Request(request.n, request.product_ids, request.goal, exclude, request.explain)
     stages, failed = _rank(asked.live, call, customer, gateway)
     _count_faults(stages, asked.live.release_id)
     _log_stages(gateway, asked, stages, request_id)
@@ -99,26 +106,98 @@ def _rank(
 
 
 def search(gateway: Gateway, request: SearchRequest, request_id: str) -> Answer:
-    """One page of products that match a query."""
+    """One page of products that match a query, or of a category."""
     asked = who(gateway, request_id, request.customer_id, request.session_id)
-    wanted = request.filters
-    digits = asked.live.shop.minor_digits
-    filters = Filters(wanted.category, wanted.brand, minor(wanted.price_min, digits), minor(wanted.price_max, digits))
-    found = asked.live.search.search(
-        request.query, n=request.n, offset=request.offset, filters=filters, exclude=request.exclude
+    live = asked.live
+    wanted, digits = request.filters, live.shop.minor_digits
+    filters = Bounds(wanted.category, wanted.brand, minor(wanted.price_min, digits), minor(wanted.price_max, digits))
+    understood = _understood(gateway, live, request)
+    rules = gateway.rules.applying(
+        queries={normalise_query(request.query), understood.text}, category=wanted.category, segment=request.segment
     )
-    _log_rows(gateway, asked, "search", found.rows, found.scores, request_id=request_id, first=request.offset + 1)
-    results = _page(asked.live, found, explain=request.explain)
-    answer = _answer(asked.live, request_id, tuple(found.degraded), results)
-    return {**answer, "total": found.total, "facets": found.facets}
+    page = {"n": request.n, "offset": request.offset, "filters": filters, "exclude": request.exclude, "rules": rules}
+    found, understood, relaxed = _find(live, understood, request.refuse, page)
+    _log_found(gateway, asked, "search", found, request_id, first=request.offset + 1)
+    results = _page(live, found, explain=request.explain)
+    return {
+        **_answer(live, request_id, tuple(found.degraded), results),
+        "total": found.total,
+        "facets": {**found.facets, "price": _price_facet(found.price_ranges, digits)},
+        "understood": _shown_understanding(understood, digits, explain=request.explain),
+        "relaxed": relaxed,
+    }
+
+
+def _understood(gateway: Gateway, live: LiveRelease, request: SearchRequest) -> Understanding:
+    if live.lexicon is None or not gateway.settings.enable_query_enhancement:
+        return as_written(request.query)
+    with metrics.QUERY_SECONDS.time():
+        understood = understand(request.query, live.lexicon, refuse=request.refuse)
+    metrics.QUERIES.labels(understood.query_class).inc()
+    for step in understood.trace:
+        metrics.QUERY_STEPS.labels(step.step).inc()
+    return understood
+
+
+def _find(
+    live: LiveRelease, understood: Understanding, refuse: Sequence[StepName], page: dict[str, Any]
+) -> tuple[SearchResult, Understanding, list[str]]:
+    """What was found, for what, and what had to be given up to find it."""
+    if not understood.text:
+        bounds = page["filters"].over(understood.bounds)
+        return live.search.browse(**{**page, "filters": bounds}), understood, []
+    first = found = live.search.search(understood, **page)
+    given_up: list[str] = []
+    if found.total == 0 and live.lexicon is not None:
+        for what, asked in softer(understood, live.lexicon, refuse):
+            given_up.append(what)
+            found = live.search.search(asked, **page)
+            if found.total:
+                for each in given_up:
+                    metrics.RELAXED.labels(each.partition(":")[0]).inc()
+                return found, asked, given_up
+    return first, understood, []
+
+
+def _price_facet(ranges: Sequence[tuple[int, int | None, int]], digits: int) -> dict[str, int]:
+    """The ranges by label, in major units."""
+    return {
+        f"{low / 10**digits:g}-{'' if high is None else f'{high / 10**digits:.{digits}f}'}": count
+        for low, high, count in ranges
+    }
+
+
+def _shown_understanding(understood: Understanding, digits: int, *, explain: bool) -> Answer:
+    low, high = understood.bounds.price_min_minor, understood.bounds.price_max_minor
+    shown = {
+        "text": understood.text,
+        "query_class": understood.query_class,
+        "price_min": None if low is None else low / 10**digits,
+        "price_max": None if high is None else high / 10**digits,
+        "boosts": dict(understood.boosts),
+    }
+    return {**shown, "trace": [asdict(step) for step in understood.trace]} if explain else shown
+
+
+def suggest(gateway: Gateway, typed: str, n: int, request_id: str) -> Answer:
+    """What a shopper may be about to type."""
+    live = who(gateway, request_id).live
+    found = live.suggester.suggest(typed, n)
+    return {
+        "request_id": request_id,
+        "release_id": live.release_id,
+        "suggestions": [{"text": each.text, "kind": each.kind} for each in found],
+    }
 
 
 def similar(gateway: Gateway, product_id: str, n: int, request_id: str) -> Answer:
     """The products most like one product."""
     asked = who(gateway, request_id)
-    row = _row(asked.live, product_id)
-    found = asked.live.search.similar(row, n=n)
-    _log_rows(gateway, asked, "similar", found.rows, found.scores, request_id=request_id)
+    engine = asked.live.search
+    if product_id not in engine.row:
+        raise _unknown(product_id)
+    found = engine.similar(engine.row[product_id], n=n)
+    _log_found(gateway, asked, "similar", found, request_id)
     return _answer(asked.live, request_id, (), _page(asked.live, found, explain=False))
 
 
@@ -134,8 +213,12 @@ def trending(gateway: Gateway, category: str | None, n: int, request_id: str) ->
             raise UnknownCategory(
                 f"no category is called {_shown(category)}", "take a value of facets.category in a search answer"
             )
-    rows, scores = gateway.trends.first(catalogue, n, code)
-    _log_rows(gateway, asked, "trending", rows, scores, request_id=request_id)
+    gone = catalogue.rows_of(gateway.changes.gone(asked.live))
+    rows, scores = gateway.trends.first(catalogue, n + len(gone), code)
+    keep = np.flatnonzero(~np.isin(rows, gone))[:n]
+    rows, scores = rows[keep], scores[keep]
+    ids = [catalogue.product_ids[row] for row in rows.tolist()]
+    _log_rows(gateway, asked, "trending", ids, scores, request_id=request_id)
     where = f"popular in {category}" if category is not None else "popular this week"
     results = [_result(asked.live, int(row), float(score), (where,)) for row, score in zip(rows, scores, strict=True)]
     return _answer(asked.live, request_id, (), results)
@@ -144,17 +227,40 @@ def trending(gateway: Gateway, category: str | None, n: int, request_id: str) ->
 def product(gateway: Gateway, product_id: str, request_id: str) -> Answer:
     """One product of the release that is live."""
     live = who(gateway, request_id).live
-    row = _row(live, product_id)
     names = ("name", "brand", "category", "department", "product_type", "package_size")
+    answer = {"request_id": request_id, "release_id": live.release_id, "product_id": product_id}
+    if (change := gateway.changes.of(product_id, live)) is not None:
+        if change.body is None:
+            raise _unknown(product_id)
+        return {
+            **answer,
+            **{name: change.body.get(name) or "" for name in names},
+            "name": shown_name(change.body),
+            "price": major(int(change.body.get("price_minor") or 0), live.shop.minor_digits),
+            "currency": live.shop.currency,
+            "on_promotion": False,
+        }
+    row = _row(live, product_id)
     return {
-        "request_id": request_id,
-        "release_id": live.release_id,
-        "product_id": product_id,
+        **answer,
         **{name: live.catalogue.text[name][row] for name in names},
         "price": major(int(live.catalogue.stats["price_minor"][row]), live.shop.minor_digits),
         "currency": live.shop.currency,
         "on_promotion": bool(live.catalogue.stats["on_promotion"][row]),
     }
+
+
+def put_product(gateway: Gateway, product_id: str, body: ProductBody | None, request_id: str) -> Answer:
+    """A product as it is from now on, or gone (None): kept on the disk, and searchable here."""
+    columns: dict[str, Any] | None = None
+    if body is not None:
+        digits = gateway.router.current().releases[gateway.router.current().champion].shop.minor_digits
+        columns = body.model_dump(exclude={"price", "attributes"})
+        columns["price_minor"] = minor(body.price, digits)
+        columns["attributes"] = "; ".join(f"{name}: {value}" for name, value in body.attributes.items()) or None
+    at = gateway.changes.put(product_id, columns)
+    changed_at = datetime.fromtimestamp(at / 1e6, UTC).isoformat()
+    return {"request_id": request_id, "product_id": product_id, "changed_at": changed_at}
 
 
 def release(gateway: Gateway, request_id: str) -> Answer:
@@ -174,11 +280,15 @@ def release(gateway: Gateway, request_id: str) -> Answer:
 def _row(live: LiveRelease, product_id: str) -> int:
     row = live.catalogue.index.get(product_id)
     if row is None:
-        raise UnknownProduct(
-            f"no product has the id {_shown(product_id)}",
-            "take a product_id from an answer of /v1/search or /v1/recommend",
-        )
+        raise _unknown(product_id)
     return row
+
+
+def _unknown(product_id: str) -> UnknownProduct:
+    return UnknownProduct(
+        f"no product has the id {_shown(product_id)}",
+        "take a product_id from an answer of /v1/search or /v1/recommend",
+    )
 
 
 def _shown(value: str) -> str:
@@ -204,7 +314,15 @@ def _page(live: LiveRelease, found: SearchResult, *, explain: bool) -> list[Answ
     results = []
     for at, row in enumerate(found.rows.tolist()):
         stages = {name: float(values[at]) for name, values in found.stages.items() if np.isfinite(values[at])}
-        results.append(_result(live, row, float(found.scores[at]), (), stages if explain else None))
+        result = {
+            "product_id": str(found.shelf.product_ids[row]),
+            "name": found.shelf.name[row],
+            "price": major(int(found.shelf.price_minor[row]), live.shop.minor_digits),
+            "score": float(found.scores[at]),
+            "reasons": [],
+            **({"scores": stages} if explain else {}),
+        }
+        results.append({**result, "rules": list(found.rules.get(row, ()))} if explain else result)
     return results
 
 
@@ -239,8 +357,15 @@ def _log_stages(gateway: Gateway, asked: Who, stages: Stages, request_id: str) -
     )
 
 
+def _log_found(  # noqa: PLR0913
+    gateway: Gateway, asked: Who, surface: Surface, found: SearchResult, request_id: str, *, first: int = 1
+) -> None:
+    ids = [str(found.shelf.product_ids[row]) for row in found.rows.tolist()]
+    _log_rows(gateway, asked, surface, ids, found.scores, request_id=request_id, first=first)
+
+
 def _log_rows(  # noqa: PLR0913
-    gateway: Gateway, asked: Who, surface: Surface, rows: Any, scores: Any, *, request_id: str, first: int = 1
+    gateway: Gateway, asked: Who, surface: Surface, ids: list[str], scores: Any, *, request_id: str, first: int = 1
 ) -> None:
     gateway.impressions.write(
         Impression(
@@ -251,7 +376,7 @@ def _log_rows(  # noqa: PLR0913
             customer_key=asked.customer_key,
             session_id=asked.session_id,
             known_at=microseconds(gateway.now()),
-            product_ids=[asked.live.catalogue.product_ids[row] for row in rows.tolist()],
+            product_ids=ids,
             scores=scores.tolist(),
             first_position=first,
         )

@@ -25,11 +25,14 @@ from serving.schemas import (
     EventsAnswer,
     N,
     Product,
+    ProductBody,
+    ProductChanged,
     Ranked,
     RecommendRequest,
     ReleaseAnswer,
     SearchAnswer,
     SearchRequest,
+    SuggestAnswer,
 )
 
 log = structlog.get_logger()
@@ -79,7 +82,7 @@ def _ranked_routes(app: FastAPI, gateway: Callable[[], Gateway]) -> None:
 
     @app.post("/v1/search", response_model=SearchAnswer, responses=errors(400, 413, 422, 503))
     async def search(body: SearchRequest, request: Request) -> Response:
-        """Products that match a query by word and by meaning, then filtered."""
+        """Products that match a query by word and by meaning, then filtered; an empty query lists a category."""
         return _ranked(request, answers.search(gateway(), body, request.state.request_id))
 
     @app.get("/v1/products/{product_id}/similar", response_model=Ranked, responses=errors(404, 422, 503))
@@ -100,6 +103,25 @@ def _other_routes(app: FastAPI, gateway: Callable[[], Gateway]) -> None:
     async def product(product_id: ProductId, request: Request) -> Response:
         """One product."""
         return JSONResponse(answers.product(gateway(), product_id, request.state.request_id))
+
+    @app.get("/v1/suggest", response_model=SuggestAnswer, responses=errors(422, 503))
+    async def suggest(request: Request, q: Annotated[str, Query(min_length=1, max_length=256)], n: N = 10) -> Response:
+        """What a shopper may be about to type: every word of `q`, the last one as a prefix, typos forgiven."""
+        return JSONResponse(answers.suggest(gateway(), q, n, request.state.request_id))
+
+    @app.put("/v1/products/{product_id}", response_model=ProductChanged, responses=errors(400, 413, 422, 503))
+    async def put_product(product_id: ProductId, body: ProductBody, request: Request) -> Response:
+        """A new product, or a product as it is from now on: found by the next search."""
+        return JSONResponse(
+            await asyncio.to_thread(answers.put_product, gateway(), product_id, body, request.state.request_id)
+        )
+
+    @app.delete("/v1/products/{product_id}", response_model=ProductChanged, responses=errors(422, 503))
+    async def delete_product(product_id: ProductId, request: Request) -> Response:
+        """A product that is gone: no answer shows it any more. Removing one twice is no error."""
+        return JSONResponse(
+            await asyncio.to_thread(answers.put_product, gateway(), product_id, None, request.state.request_id)
+        )
 
     @app.get("/v1/release", response_model=ReleaseAnswer, responses=errors(503))
     async def release(request: Request) -> Response:

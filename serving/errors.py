@@ -93,6 +93,13 @@ class EventLogDown(Unavailable):
     retry_after = 2
 
 
+class NotKept(Unavailable):
+    """A change of a product cannot be made durable; nothing was changed."""
+
+    code = "change_not_kept"
+    retry_after = 2
+
+
 class Unexpected(Unavailable):
     """A fault of ours; the log has the details under the request id."""
 

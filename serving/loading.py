@@ -14,7 +14,10 @@ from data_contracts.shop import Shop, load_shop
 from serving.runtime.artefacts import Artefacts
 from serving.runtime.catalogue import Catalogue
 from serving.runtime.pipeline import Request, rank
+from serving.runtime.query.lexicon import Lexicon
 from serving.runtime.search import SearchEngine
+from serving.runtime.suggest import Suggester
+from serving.runtime.understanding import as_written
 from serving.trial import parse
 
 PARSE_SECONDS = 60.0
@@ -22,7 +25,7 @@ PARSE_SECONDS = 60.0
 WARM_QUERIES = ("milk", "frozen pizza", "bread")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LiveRelease:
     """One release, ready to answer."""
 
@@ -30,6 +33,10 @@ class LiveRelease:
     manifest: Manifest
     artefacts: Artefacts
     search: SearchEngine
+    """Swapped whole when products change."""
+    lexicon: Lexicon | None
+    """None: the release was built before query understanding; queries are taken as written."""
+    suggester: Suggester
     shop: Shop
 
     @property
@@ -56,7 +63,9 @@ def load_release(
     manifest = store.release(release_id)
     paths = store.fetch(manifest)
     parse_in_child(paths, limit=limit)
-    live = LiveRelease(release_id, manifest, *parse(paths), load_shop(manifest.identity.shop))
+    artefacts, search, lexicon = parse(paths)
+    suggester = Suggester.of(lexicon)
+    live = LiveRelease(release_id, manifest, artefacts, search, lexicon, suggester, load_shop(manifest.identity.shop))
     _warm(live, as_of)
     return live
 
@@ -86,5 +95,5 @@ def _warm(live: LiveRelease, as_of: datetime) -> None:
         rank(Request(n=10, goal=goal), None, live.catalogue, live.artefacts, as_of)
         rank(Request(n=10, goal=goal, product_ids=first), None, live.catalogue, live.artefacts, as_of)
     for query in WARM_QUERIES:
-        live.search.search(query, n=10)
+        live.search.search(as_written(query), n=10)
     live.search.similar(0, n=10)

@@ -25,6 +25,18 @@ POPULARITY_AGE = Gauge(
     multiprocess_mode="livemostrecent",
 )
 READY = Gauge("mercato_ready", "1 when a release is loaded and warmed.", multiprocess_mode="livemin")
+QUERIES = Counter("mercato_queries_total", "Queries that were to be understood.", ["query_class"])
+QUERY_STEPS = Counter("mercato_query_steps_total", "Steps of query understanding that changed a query.", ["step"])
+QUERY_SECONDS = Histogram(
+    "mercato_query_understanding_seconds",
+    "Time to understand a query.",
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1),
+)
+RELAXED = Counter(
+    "mercato_queries_relaxed_total", "Queries that found something only after this was given up.", ["what"]
+)
+RULES = Gauge("mercato_merchandising_rules", "Merchandising rules that are read.", multiprocess_mode="livemostrecent")
+RULES_REFUSED = Counter("mercato_merchandising_refused_total", "Changes of the rules' file that do not hold.")
 
 
 def render() -> bytes:

@@ -101,6 +101,10 @@ class Router:
             )
         return self._current
 
+    def loaded(self) -> list["LiveRelease"]:
+        """Every release in memory, those of the generation before too."""
+        return list(self._known.values())
+
     def poll(self) -> None:
         """Take over a newer generation, or keep the last good one.
 

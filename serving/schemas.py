@@ -7,6 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 
 from data_contracts.events import Event, Id, Price
 from feature_repo.text import normalise_query
+from serving.runtime.query.understand import StepName
+from serving.runtime.understanding import QueryClass
 
 MAX_EVENTS = 1_000
 """Events in one request."""
@@ -16,13 +18,19 @@ MAX_QUERY = 500
 
 def _query(value: str) -> str:
     found = len(" ".join(value.split()))
-    if found > MAX_QUERY or not normalise_query(value):
-        raise ValueError(f"the query has {found} characters, need 1 to {MAX_QUERY}, at least one of them in a word")
+    if found > MAX_QUERY or (found and not normalise_query(value)):
+        raise ValueError(f"the query has {found} characters, need at most {MAX_QUERY}, at least one of them in a word")
     return value
 
 
 N = Annotated[int, Field(ge=1, le=100, description="Length of the list.")]
-Query = Annotated[str, Field(min_length=1, max_length=2_000), AfterValidator(_query)]
+Query = Annotated[
+    str,
+    Field(
+        max_length=2_000, description="What the shopper wrote; empty: the products of filters.category, by popularity."
+    ),
+    AfterValidator(_query),
+]
 Ids = Annotated[list[Id], Field(max_length=500)]
 
 
@@ -57,7 +65,17 @@ class SearchRequest(_Request):
     session_id: Id | None = None
     filters: SearchFilters = SearchFilters()
     exclude: Ids = []
+    segment: Id | None = None
+    """The shopper's segment, for merchandising rules."""
+    refuse: list[StepName] = []
+    """Steps of query understanding to leave out."""
     explain: bool = False
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if not self.query.split() and self.filters.category is None:
+            raise ValueError("the query is empty; need words in it, or filters.category for a category page")
+        return self
 
 
 class RecommendRequest(_Request):
@@ -94,6 +112,8 @@ class Result(BaseModel):
     reasons: list[str] = []
     scores: dict[str, float] | None = None
     """Score of each stage, when `explain` is true."""
+    rules: list[str] | None = None
+    """Merchandising rules that moved it ("pin spring-sale"), when `explain` is true."""
 
 
 class Ranked(BaseModel):
@@ -106,13 +126,56 @@ class Ranked(BaseModel):
     results: list[Result]
 
 
+class UnderstoodStep(BaseModel):
+    """What one step of query understanding did."""
+
+    step: str
+    before: str
+    after: str
+    detail: dict[str, Any]
+
+
+class Understood(BaseModel):
+    """How the query was read; whatever is here can be refused with `refuse`."""
+
+    text: str
+    """What was searched, after corrections."""
+    query_class: QueryClass
+    price_min: float | None
+    price_max: float | None
+    """Bounds that the query states, in major units; `filters` goes before them."""
+    boosts: dict[str, str]
+    """brand, category, color, size -> the value that results should lead with."""
+    trace: list[UnderstoodStep] | None = None
+    """Each step that did something, when `explain` is true."""
+
+
 class SearchAnswer(Ranked):
     """A page of search results."""
 
     total: int
     """Products that match, on all pages."""
     facets: dict[str, dict[str, int]]
-    """`category` and `brand` -> value -> matching products."""
+    """`category`, `brand` and `price` ("10-19.99", the last one open) -> value -> matching products; each ignores the
+    filter on itself."""
+    understood: Understood
+    relaxed: list[str]
+    """What was given up because the query found nothing: price_bounds, unsure_spelling:WORDS, rarest_word:WORD."""
+
+
+class Suggestion(BaseModel):
+    """Something to search for."""
+
+    text: str
+    kind: Literal["query", "category", "brand", "product"]
+
+
+class SuggestAnswer(BaseModel):
+    """What a shopper may be about to type."""
+
+    request_id: str
+    release_id: str
+    suggestions: list[Suggestion]
 
 
 class Product(BaseModel):
@@ -130,6 +193,33 @@ class Product(BaseModel):
     price: float | None
     currency: str
     on_promotion: bool
+
+
+Text = Annotated[str, Field(max_length=10_000)]
+Label = Annotated[str, Field(max_length=256)]
+
+
+class ProductBody(_Request):
+    """A product as it is from now on; what is left out is unknown."""
+
+    name: Label = Field(min_length=1)
+    brand: Label | None = None
+    category: Label | None = None
+    department: Label | None = None
+    product_type: Label | None = None
+    package_size: Label | None = None
+    description: Text | None = None
+    attributes: dict[Label, Label] = Field(default={}, max_length=200)
+    price: Price | None = None
+
+
+class ProductChanged(BaseModel):
+    """The change is on the disk, and searchable here."""
+
+    request_id: str
+    product_id: str
+    changed_at: str
+    """ISO 8601, UTC; the next index built after it holds the change itself."""
 
 
 class Rejected(BaseModel):

@@ -7,15 +7,17 @@ from data_contracts.errors import ArtefactRefused
 from serving.runtime import artefacts as runtime
 from serving.runtime import search
 from serving.runtime.artefacts import Artefacts
+from serving.runtime.query.lexicon import Lexicon
 from serving.runtime.search import SearchEngine
 
 _COULD_NOT_PARSE = 65
 
 
-def parse(paths: dict[str, Path]) -> tuple[Artefacts, SearchEngine]:
-    """The two halves of a release from verified files."""
+def parse(paths: dict[str, Path]) -> tuple[Artefacts, SearchEngine, Lexicon | None]:
+    """The parts of a release from verified files; a release from before query understanding has no lexicon."""
     artefacts = runtime.load(paths)
-    return artefacts, search.load(paths, artefacts.catalogue)
+    lexicon = Lexicon.load(paths["query_lexicon"]) if "query_lexicon" in paths else None
+    return artefacts, search.load(paths, artefacts.catalogue), lexicon
 
 
 def _main(arguments: list[str]) -> int:

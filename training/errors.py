@@ -37,3 +37,7 @@ class RawLetGo(TrainingError):
 
 class SourceDown(TransientError):
     """A database or API did not answer, however often it was asked."""
+
+
+class IndexNotGood(TrainingError):
+    """An index that finds less than it must; the live one stays."""

@@ -13,9 +13,12 @@ from threadpoolctl import threadpool_limits
 from data_contracts.lake import as_of
 from data_contracts.shop import load_shop
 from feature_repo.customer import CustomerFeatures
+from feature_repo.snapshots import PRODUCT_COLUMNS
 from mercato import paths
 from mercato.paths import Lake
 from mercato.settings import Settings
+from mercato.stores.events import microseconds
+from mercato.stores.products import product_store
 from serving.runtime.artefacts import Artefacts
 from serving.runtime.catalogue import Catalogue
 from serving.runtime.config import PipelineConfig
@@ -37,6 +40,12 @@ MODELS: Final[Mapping[str, BaseModel]] = {
     "co_purchase": CoPurchaseConfig(),
 }
 """Retrieval model -> its config."""
+
+
+_NO_STATS: Final = pd.DataFrame(
+    {"product_id": pd.Series(dtype="str"), **{name: pd.Series(dtype="float64") for name in PRODUCT_COLUMNS}}
+)
+"""Product features of a shop without sales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +81,33 @@ def fit_model(lake: Lake, name: str, until: datetime, bought: pd.DataFrame | Non
     return model
 
 
+def catalogue_rows(settings: Settings, at: datetime) -> pd.DataFrame:
+    """clean/products as of `at` with what the gateway was told before it, one row per product, in product_id order."""
+    products: pd.DataFrame = as_of(paths.lake(settings), "products", event_before=at, known_before=at).execute()
+    changes = product_store(settings).between(settings.shop, 0, microseconds(at))
+    if changes:
+        changed = {each.product_id for each in changes}
+        put = [
+            {**each.body, "product_id": each.product_id, "event_time": at, "known_at": at}
+            for each in changes
+            if each.body is not None
+        ]
+        added = pd.DataFrame(put).reindex(columns=products.columns).astype(products.dtypes)
+        products = pd.concat([products[~products["product_id"].isin(changed)], added])
+    return products.sort_values("product_id", ignore_index=True)
+
+
 def fit_catalogue(settings: Settings, at: datetime) -> Catalogue:
-    """The catalogue with the product features of the snapshot at `at`, read through the feature store."""
+    """The catalogue with the product features of the snapshot at `at`, read through the feature store.
+
+    A shop without sales has no such features: they are zero.
+    """
     from feature_repo.store import historical
     from training import product_features
 
-    products = as_of(paths.lake(settings), "products", event_before=at, known_before=at).execute()
+    products = catalogue_rows(settings, at)
+    if not load_shop(settings.shop).sells:
+        return product_features.fit(products, _NO_STATS, at)
     entities = pd.DataFrame({"product_id": products["product_id"], "event_timestamp": pd.Timestamp(at)})
     stats = historical(settings, entities, "ranker_all_v1")
     return product_features.fit(products, stats, at)

@@ -11,6 +11,11 @@ from training.search_quality import Judgments
 GOLDEN: Final = Path(__file__).resolve().parent.parent / "data_contracts" / "golden"
 
 
+def has(shop: str, folder: Path = GOLDEN) -> bool:
+    """Whether the shop has a golden set."""
+    return (folder / f"{shop}.csv").exists()
+
+
 def read(shop: str, folder: Path = GOLDEN) -> Judgments:
     """The golden set of a shop: columns query, product_id, grade (0 to 4), slice.
 

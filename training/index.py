@@ -1,129 +1,148 @@
-"""The nightly search index: BM25 impacts over product texts and a FAISS index over their vectors."""
+"""The nightly search index: words of product texts with their fields, and a FAISS index over the texts' vectors."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
-from scipy import sparse
 
-from feature_repo.search_text import search_tokens, semantic_text
-from feature_repo.text import product_text
+from feature_repo.search_text import FIELDS, field_texts, semantic_text
 from serving.runtime import npz
 from serving.runtime.encoder import Encoder
-from serving.runtime.search import KeywordIndex
+from serving.runtime.keyword import IndexConfig, KeywordIndex, Postings
+from training.errors import IndexNotGood
 
-SEMANTIC_FIELDS: Final = ("name", "product_type", "brand", "category", "department")
-"""Columns of clean/products that say what a product is."""
-TEXT_FIELDS: Final = (*SEMANTIC_FIELDS, "package_size")
-"""Columns of clean/products that shoppers search by."""
-
-
-class IndexConfig(BaseModel):
-    """What the search index depends on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    k1: float = Field(default=0.9, gt=0)
-    """BM25 saturation of a word's count; product texts are short, so lower than the 1.2 of web pages."""
-    b: float = Field(default=0.4, ge=0, le=1)
-    """BM25 share of length normalisation."""
+EXACT_BELOW: Final = 50_000
+"""Texts below which every vector is compared."""
+QUANTISED_FROM: Final = 2_000_000
+"""Texts from which vectors are stored as product-quantised codes."""
+_HNSW_LINKS: Final = 32
+_HNSW_BUILD: Final = 200
+_HNSW_SEARCH: Final = 256
+"""Breadth of the search; chosen for recall@100 of 0.98 and more, see docs/search.md."""
+_PQ_BYTES: Final = 96
+MIN_RECALL: Final = 0.98
+"""Share of the exact 100 nearest that an approximate index must find."""
+_RECALL_AT: Final = 100
+_RECALL_QUERIES: Final = 200
 
 
 def semantic_texts(products: pd.DataFrame) -> list[str]:
     """The text to embed for each row of clean/products."""
-    return [semantic_text(**row) for row in _texts(products, SEMANTIC_FIELDS)]
+    return [semantic_text(row) for row in _texts(products)]
+
+
+def indexed_texts(products: pd.DataFrame) -> list[tuple[str, ...]]:
+    """The texts to index by word for each row of clean/products, one per field."""
+    return [field_texts(row) for row in _texts(products)]
 
 
 def full_texts(products: pd.DataFrame) -> list[str]:
-    """The text to index by word for each row of clean/products."""
-    return [product_text(**row) for row in _texts(products, TEXT_FIELDS)]
+    """All words that each row of clean/products is found by, as one text."""
+    return [", ".join(text for text in texts if text) for texts in indexed_texts(products)]
 
 
-def _texts(products: pd.DataFrame, columns: tuple[str, ...]) -> Iterator[dict[str, str | None]]:
+def _texts(products: pd.DataFrame) -> Iterator[Mapping[str, str | None]]:
     """Column -> text, row by row; None where it is missing."""
-    rows = products[list(columns)].astype(object).where(products[list(columns)].notna(), None)
+    columns = [name for names in FIELDS.values() for name in names if name in products]
+    rows = products[columns].astype(object).where(products[columns].notna(), None)
     for values in rows.itertuples(index=False, name=None):
         yield dict(zip(columns, values, strict=True))
 
 
-def bm25_impacts(docs: list[list[str]], vocabulary: list[str], config: IndexConfig) -> sparse.csc_matrix:
-    """(n_docs, n_words) float32 BM25 impacts: a query's score is the sum of its words' columns.
-
-    Source: Robertson & Zaragoza, The Probabilistic Relevance Framework, 2009; idf as in Lucene (never negative).
-    """
-    column = {word: at for at, word in enumerate(vocabulary)}
-    lengths = np.array([len(doc) for doc in docs], dtype=np.float64)
-    norm = config.k1 * (1 - config.b + config.b * lengths / max(lengths.mean(), 1.0))
-    rows, columns, counts = [], [], []
-    for at, doc in enumerate(docs):
-        for word, count in sorted(Counter(doc).items()):
-            rows.append(at)
-            columns.append(column[word])
-            counts.append(float(count))
-    tf = np.array(counts)
-    frequency = np.bincount(columns, minlength=len(vocabulary))
-    idf = np.log1p((len(docs) - frequency + 0.5) / (frequency + 0.5))
-    impact = idf[columns] * tf * (config.k1 + 1) / (tf + norm[rows])
-    return sparse.csc_matrix((impact.astype(np.float32), (rows, columns)), shape=(len(docs), len(vocabulary)))
-
-
 def build_keyword_index(  # noqa: PLR0913
-    products: pd.DataFrame, vector_texts: list[str], config: IndexConfig, path: Path, *, encoder: str, until: datetime
+    products: pd.DataFrame,
+    vector_texts: list[str],
+    config: IndexConfig,
+    path: Path,
+    *,
+    encoder: str,
+    until: datetime,
 ) -> None:
     """Write the keyword index and the products' rows in both indexes to `path` (npz).
 
     Args:
         products: clean/products, one row per product, in product_id order.
         vector_texts: the texts of the FAISS index, in its row order.
-        config: BM25 parameters.
+        config: how words are weighed.
         path: file to write.
         encoder: sha256 of the encoder whose vectors the FAISS index holds.
         until: nothing later was read.
     """
-    texts = full_texts(products)
+    texts = indexed_texts(products)
     docs = sorted(set(texts))
-    tokens = [search_tokens(doc) for doc in docs]
-    vocabulary = sorted({word for doc in tokens for word in doc})
-    impacts = bm25_impacts(tokens, vocabulary, config)
-    meta = {
-        "kind": KeywordIndex.kind,
-        "fit_until": until.isoformat(),
-        "config": config.model_dump(),
-        "encoder_sha256": encoder,
-        "n_docs": len(docs),
-        "n_products": len(products),
-        "n_words": len(vocabulary),
-    }
-    arrays = {
-        "product_ids": npz.pack_text(products["product_id"].tolist()),
-        "doc_of_product": _positions(texts, docs),
-        "text_of_product": _positions(semantic_texts(products), vector_texts),
-        "vocabulary": npz.pack_text(vocabulary),
-        "data": impacts.data,
-        "indices": impacts.indices.astype(np.int32),
-        "indptr": impacts.indptr.astype(np.int32),
-    }
-    npz.write(path, arrays, meta)
+    postings, statistics = Postings.of(docs, config)
+    KeywordIndex(
+        product_ids=products["product_id"].astype(str).tolist(),
+        doc_of_product=_positions(texts, docs),
+        text_of_product=_positions(semantic_texts(products), vector_texts),
+        postings=postings,
+        statistics=statistics,
+        config=config,
+        encoder_sha256=encoder,
+        meta={"fit_until": until.isoformat()},
+    ).save(path)
 
 
-def _positions(values: list[str], known: list[str]) -> NDArray[np.int32]:
+def _positions(values: Sequence[Hashable], known: Sequence[Hashable]) -> NDArray[np.int32]:
     at = {value: position for position, value in enumerate(known)}
     return np.array([at[value] for value in values], dtype=np.int32)
 
 
-def build_vector_index(vectors: NDArray[np.float32], path: Path) -> None:
-    """Write an exact inner-product FAISS index over (n, d) float32 unit vectors."""
+def build_vector_index(
+    vectors: NDArray[np.float32], path: Path, *, exact_below: int = EXACT_BELOW, quantised_from: int = QUANTISED_FROM
+) -> float:
+    """Write an inner-product FAISS index over (n, d) float32 unit vectors; returns its recall@100.
+
+    Exact below `exact_below` texts, HNSW from there, IVF-PQ from `quantised_from` on. Built on one thread, so that
+    the same vectors leave the same bytes.
+
+    Raises:
+        IndexNotGood: an approximate index finds fewer than MIN_RECALL of the exact nearest.
+    """
     import faiss
 
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(np.ascontiguousarray(vectors))
-    faiss.write_index(index, str(path))
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        vectors = np.ascontiguousarray(vectors)
+        n, d = vectors.shape
+        index: Any = faiss.IndexFlatIP(d)
+        if n >= quantised_from:
+            cells = int(4 * np.sqrt(n))
+            index = faiss.IndexIVFPQ(index, d, cells, _PQ_BYTES, 8, faiss.METRIC_INNER_PRODUCT)
+            index.train(vectors[:: max(n // (cells * 40), 1)])
+            index.nprobe = max(cells // 50, 16)
+        elif n >= exact_below:
+            index = faiss.IndexHNSWFlat(d, _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+            index.hnsw.efConstruction, index.hnsw.efSearch = _HNSW_BUILD, _HNSW_SEARCH
+        index.add(vectors)
+        if n >= quantised_from:
+            index.make_direct_map()  # cosines of single texts are read back
+        found = recall(index, vectors) if n >= exact_below else 1.0
+        if found < MIN_RECALL and n < quantised_from:
+            raise IndexNotGood(
+                f"the vector index over {n:,} texts finds {found:.3f} of the exact {_RECALL_AT} nearest, "
+                f"needed {MIN_RECALL}; raise the breadth of its search in training/index.py"
+            )
+        faiss.write_index(index, str(path))
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return found
+
+
+def recall(index: Any, vectors: NDArray[np.float32], queries: int = _RECALL_QUERIES) -> float:
+    """Share of the exact 100 nearest that the index finds, over texts taken at even distances, in [0, 1]."""
+    k = min(_RECALL_AT, len(vectors))
+    asked = vectors[:: max(len(vectors) // queries, 1)][:queries]
+    exact = asked @ vectors.T
+    edge = np.partition(exact, exact.shape[1] - k, axis=1)[:, exact.shape[1] - k]
+    _, found = index.search(asked, k)
+    hits = [(exact[at, row[row >= 0]] >= edge[at] - 1e-6).sum() for at, row in enumerate(found)]
+    return float(np.sum(hits) / (k * len(asked)))
 
 
 def write_vectors(path: Path, texts: list[str], vectors: NDArray[np.float32], *, encoder: str, until: datetime) -> None:

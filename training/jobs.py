@@ -13,7 +13,7 @@ from data_contracts.artefact_store import ArtefactRef, ArtefactStore
 from data_contracts.lake import as_of, snapshot_digest
 from data_contracts.partitions import manifests, quiet_days
 from data_contracts.release import Kind, Manifest, Provenance, ReleaseIdentity, Reproducible
-from data_contracts.shop import load_shop
+from data_contracts.shop import Shop, load_shop
 from feature_repo.views import SERVICES, service_digest
 from mercato import paths
 from mercato.identity import identity
@@ -28,6 +28,8 @@ ARTEFACTS: Mapping[str, str] = {
     "product_features": "rebuild_index",
     "keyword_index": "rebuild_index",
     "faiss_index": "rebuild_index",
+    "query_lexicon": "rebuild_index",
+    "search_fusion": "rebuild_index",
     "encoder": "train_embeddings",
     "tokenizer": "train_embeddings",
     "als": "train_als",
@@ -38,6 +40,12 @@ ARTEFACTS: Mapping[str, str] = {
     "ranker_novel": "train_ranker",
 }
 """Every artefact of a release -> the DAG that makes it."""
+_FROM_SALES = ("train_als", "train_ranker")
+
+
+def artefacts_of(shop: Shop) -> dict[str, str]:
+    """Those of ARTEFACTS that the shop's releases have: without sales there is nothing to recommend from."""
+    return {name: dag for name, dag in ARTEFACTS.items() if shop.sells or dag not in _FROM_SALES}
 
 
 def extract_table(
@@ -183,15 +191,15 @@ def train_embeddings(settings: Settings, until: datetime) -> dict[str, Any]:
 
 
 def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
-    """The refs of product features, keyword index and vector index as of `until`."""
-    from training import index
-    from training.fit import fit_catalogue
+    """The refs of product features, keyword index, vector index and query lexicon as of `until`."""
+    from data_contracts.search_words import load_search_words
+    from serving.runtime.keyword import IndexConfig
+    from training import index, lexicon
+    from training.fit import catalogue_rows, fit_catalogue
 
     lake = paths.lake(settings)
-    snapshots = {
-        "products": _digest(settings, "products", until),
-        "transactions": _digest(settings, "transactions", until),
-    }
+    tables = ("products", "transactions") if load_shop(settings.shop).sells else ("products",)
+    snapshots = {table: _digest(settings, table, until) for table in tables}
     catalogue = fit_catalogue(settings, until)
     features = record(
         settings,
@@ -203,18 +211,31 @@ def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
         snapshots=snapshots,
         metrics={"products": len(catalogue.product_ids)},
     )
-    products = as_of(lake, "products", event_before=until, known_before=until).execute()
-    products = products.sort_values("product_id", ignore_index=True)
+    products = catalogue_rows(settings, until)
     ref = _need(ArtefactStore(lake), "product_vectors", until, "train_embeddings")
     texts, vectors, encoder = index.read_vectors(ArtefactStore(lake).fetch_one(ref.name, ref.artefact))
     texts, vectors = index.with_new_texts(products, texts, vectors, lambda: _encoder(ArtefactStore(lake), until))
-    config = index.IndexConfig()
+    config = IndexConfig()
     keep = partial(record, settings, fit_until=until, config=config.model_dump(), snapshots=snapshots)
     keep("faiss_index", lambda path: index.build_vector_index(vectors, path), kind=Kind.FAISS)
     keep(
         "keyword_index",
         lambda path: index.build_keyword_index(products, texts, config, path, encoder=encoder, until=until),
         kind=Kind.NPZ,
+    )
+    words = load_search_words(settings.shop)
+    known = lexicon.texts_of(catalogue, index.full_texts(products))
+    digits = load_shop(settings.shop).minor_digits
+    made = lexicon.build_lexicon(known, words, minor_digits=digits, until=until)
+    record(
+        settings,
+        "query_lexicon",
+        partial(lexicon.write_lexicon, made),
+        kind=Kind.JSON,
+        fit_until=until,
+        config={**lexicon.LexiconConfig().model_dump(), "words_sha256": words.sha256()},
+        snapshots=snapshots,
+        metrics={"words": len(made.words), "suggestions": len(made.suggestions)},
     )
     return _said(features)
 
@@ -273,12 +294,12 @@ def assemble_release(settings: Settings, until: datetime) -> dict[str, Any]:
     from serving.runtime import artefacts, search
 
     store = ArtefactStore(paths.lake(settings))
-    refs = {name: _need(store, name, until, dag) for name, dag in ARTEFACTS.items()}
+    refs = {name: _need(store, name, until, dag) for name, dag in artefacts_of(load_shop(settings.shop)).items()}
     manifest = Manifest.of(
         ReleaseIdentity(
             shop=settings.shop,
             artefacts={name: ref.artefact for name, ref in refs.items()},
-            feature_services={name: service_digest(name) for name in SERVICES},
+            feature_services={name: service_digest(name) for name in SERVICES if load_shop(settings.shop).sells},
             contracts=contract_versions(),
         ),
         Provenance(

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, PositiveFloat, PositiveInt
 from scipy import sparse
 
-from feature_repo.search_text import search_tokens
+from feature_repo.search_text import FIELDS, search_tokens
 from serving.runtime.encoder import Encoder
-from training.index import IndexConfig, bm25_impacts
+from serving.runtime.keyword import IndexConfig, Postings
 
 _AT_ONCE: Final = 256
 """Queries scored together against every text."""
@@ -101,10 +101,11 @@ class _Keyword:
     """BM25 over the texts."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        docs = [search_tokens(text) for text in texts]
-        words = sorted({word for doc in docs for word in doc})
-        self._column = {word: at for at, word in enumerate(words)}
-        self._impacts = bm25_impacts(docs, words, IndexConfig())
+        fields = [(text, *[""] * (len(FIELDS) - 1)) for text in texts]
+        postings, _ = Postings.of(fields, IndexConfig())
+        self._column = {word: at for at, word in enumerate(postings.words)}
+        parts = (postings.impacts, postings.docs, postings.indptr)
+        self._impacts = sparse.csc_matrix(parts, shape=(len(texts), len(postings.words)))
 
     def scores(self, queries: Sequence[str]) -> NDArray[np.float32]:
         """(len(queries), n) BM25 scores."""

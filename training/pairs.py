@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, Positive
 from feature_repo.search_text import search_tokens
 from feature_repo.text import normalise_query
 from training.held_out import near_duplicates
-from training.index import SEMANTIC_FIELDS, semantic_texts
+from training.index import semantic_texts
 from training.query_noise import noisy
 from training.search_quality import FOLDS, Judgments, folds
 
@@ -23,6 +23,8 @@ COLUMNS: Final = ("query", "product_id", "origin", "noisy", "event_time", "known
 """Columns of pairs."""
 BEHAVIOUR: Final = ("click", "purchase", "judgment")
 """Origins in which a person said what answers a query."""
+_FIELDS: Final = ("name", "product_type", "category", "department", "brand")
+"""Columns of clean/products whose words ask for a product."""
 _WORDS: Final = (2, 4)
 """Fewest and most words cut out of a name."""
 _SHORTEST: Final = 3
@@ -37,8 +39,9 @@ class PairConfig(BaseModel, frozen=True, extra="forbid"):
 
     seed: int = 0
     """Of every draw."""
-    held_out_folds: int = Field(default=2, ge=0, le=FOLDS)
-    """Of the FOLDS of judged queries, those kept for judging; with fewer, the interval swallows every gain."""
+    held_out_folds: int = Field(default=FOLDS, ge=0, le=FOLDS)
+    """Of the FOLDS of judged queries, those kept for judging; the others teach. All by default: the golden set judges
+    every release, and an encoder that learned from it would be judged by what it learned."""
     min_grade: PositiveInt = 2
     """Judged products of at least this grade are positives."""
     max_share: PositiveFloat = 0.005
@@ -155,7 +158,7 @@ def structural(catalogue: Catalogue, config: PairConfig) -> pd.DataFrame:
     told = catalogue.products.astype(object).where(catalogue.products.notna(), None)
     found = []
     for row in told.to_dict("records"):
-        fields = {name: normalise_query(str(row[name] or "")) for name in SEMANTIC_FIELDS}
+        fields = {name: normalise_query(str(row[name] or "")) for name in _FIELDS}
         specific = _selective(catalogue, config)
         queries: list[tuple[str, Origin]] = [(each, "attribute") for each in _attributes(fields) if specific(each)]
         cuts = _pieces(fields["name"], _dice(config, str(row["text"])))

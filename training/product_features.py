@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from feature_repo.snapshots import PRODUCT_COLUMNS
 from feature_repo.text import product_name, product_text
@@ -47,4 +49,13 @@ def fit(products: pd.DataFrame, stats: pd.DataFrame, until: datetime) -> Catalog
     numbers = {
         c: joined[c].fillna(0).to_numpy("int64" if t == "Int64" else "float32") for c, t in PRODUCT_COLUMNS.items()
     }
+    numbers["price_minor"] = _prices(numbers["price_minor"], products)
     return Catalogue.of(text, numbers, meta_of("product_features", until, {}))
+
+
+def _prices(sold: NDArray[np.int64], products: pd.DataFrame) -> NDArray[np.int64]:
+    """(p,) the price that products were sold at last, else their list price, else 0."""
+    if "price_minor" not in products:
+        return sold
+    listed = pd.to_numeric(products["price_minor"]).fillna(0).to_numpy("int64")
+    return np.where(sold > 0, sold, listed)

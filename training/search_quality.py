@@ -12,12 +12,12 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from feature_repo.search_text import search_tokens, stems
+from feature_repo.search_text import FIELDS
 from feature_repo.text import without_markup
+from serving.runtime.keyword import IndexConfig, KeywordIndex, Postings
 from serving.runtime.search import SearchEngine
-from training.index import IndexConfig, bm25_impacts
+from serving.runtime.understanding import Understanding, as_written
 
 K: Final = 10
 """Cut-off of nDCG and of judged@10, in positions."""
@@ -98,11 +98,11 @@ def _dcg(grades: Sequence[int], k: int) -> float:
     return float(gains @ (1 / np.log2(np.arange(2, gains.size + 2))))
 
 
-def served(engine: SearchEngine) -> Search:
+def served(engine: SearchEngine, understand: Callable[[str], Understanding] = as_written, *, n: int = DEPTH) -> Search:
     """The served path of a release."""
 
     def search(query: str) -> list[str]:
-        return [str(engine.shelf.product_ids[row]) for row in engine.search(query, n=DEPTH).rows]
+        return [str(engine.shelf.product_ids[row]) for row in engine.search(understand(query), n=n).rows]
 
     return search
 
@@ -115,17 +115,17 @@ def bm25(products: pd.DataFrame) -> Search:
     """
     described = products["description"] if "description" in products else pd.Series("", index=products.index)
     texts = products["name"].fillna("") + " " + described.fillna("")
-    tokens = [stems(without_markup(text)) for text in texts]
-    words = sorted({word for doc in tokens for word in doc})
-    column = {word: at for at, word in enumerate(words)}
-    impacts = bm25_impacts(tokens, words, IndexConfig(k1=1.2, b=0.75))
-    ids = products["product_id"].astype(str).to_numpy()
+    docs = [("", "", "", "", without_markup(text)) for text in texts]
+    flat = dict.fromkeys(FIELDS, 1.0)
+    config = IndexConfig(k1=1.2, weights=flat, b=dict.fromkeys(FIELDS, 0.75))
+    postings, statistics = Postings.of(docs, config)
+    at = np.arange(len(docs), dtype=np.int32)
+    ids = products["product_id"].astype(str).tolist()
+    index = KeywordIndex(ids, at, at, postings, statistics, config, "", {})
 
     def search(query: str) -> list[str]:
-        asked = [column[word] for word in dict.fromkeys(search_tokens(query)) if word in column]
-        total: NDArray[np.float32] = np.asarray(impacts[:, asked].sum(axis=1), np.float32).ravel()
-        found = np.flatnonzero(total)
-        return [str(each) for each in ids[found[np.argsort(-total[found], kind="stable")]][:DEPTH]]
+        known = tuple(term for term in as_written(query).terms if term.word in index.column)
+        return [ids[doc] for doc in index.top(known, DEPTH).docs]
 
     return search
 
@@ -163,12 +163,17 @@ def folds(queries: Sequence[str], n: int = FOLDS) -> dict[str, int]:
     return {query: at % n for at, query in enumerate(ordered)}
 
 
-def cross_fitted(fit: Callable[[Judgments], Search], judgments: Judgments, n: int = FOLDS) -> Iterator[pd.DataFrame]:
+def cross_fitted(
+    fit: Callable[[Judgments], Search],
+    judgments: Judgments,
+    n: int = FOLDS,
+    ask: Callable[[str], str] = lambda query: query,
+) -> Iterator[pd.DataFrame]:
     """Scores of each fold's queries under what `fit` made of the other folds' judgments."""
     fold = folds(list(judgments.grades), n)
     for held in range(n):
         inside = {query for query in judgments.grades if fold[query] == held}
-        yield score(fit(_only(judgments, judgments.grades.keys() - inside)), _only(judgments, inside))
+        yield score(fit(_only(judgments, judgments.grades.keys() - inside)), _only(judgments, inside), ask)
 
 
 def _only(judgments: Judgments, queries: set[str]) -> Judgments:

@@ -1,69 +1,35 @@
-"""Search and similar products over one release: keyword and vector retrieval, fused by rank, then filters.
+"""Search and similar products over one release: keyword and vector retrieval, fused, filtered, arranged by rules.
 
 Pure after loading: no clock, no network, no files.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.errors import ArtefactRefused
-from feature_repo.search_text import search_tokens
-from feature_repo.text import normalise_query
-from serving.runtime import npz
+from data_contracts.merchandising import Rule
+from serving.runtime import facets, merchandising
 from serving.runtime.catalogue import Catalogue
 from serving.runtime.encoder import Encoder
+from serving.runtime.fusion import Found, Fusion
+from serving.runtime.keyword import KeywordIndex
+from serving.runtime.part import Part
+from serving.runtime.shelf import Shelf
+from serving.runtime.understanding import Bounds, Understanding
 
-RRF_K = 60
-"""Constant of reciprocal rank fusion. Source: Cormack, Clarke & Buettcher, SIGIR 2009."""
-KEYWORD_DOCS = 500
-"""Product texts taken from the keyword index."""
-VECTOR_TEXTS = 40
-"""Texts taken from the vector index."""
-MIN_COSINE = 0.35
-"""Below this similarity a text has nothing to do with the query."""
-FACET_VALUES = 20
-"""Values shown per facet."""
+LEAD: Final = 0.5
+"""What each field that the query names is worth to a product that bears it, in ranges of the fused scores."""
+SIMILAR_TEXTS: Final = 40
+"""Texts looked at for similar products."""
 
 Rows = NDArray[np.int32]
 Scores = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Shelf:
-    """What search needs to know of each product, all (n_products,) in one row order."""
-
-    product_ids: Sequence[str]
-    category: NDArray[np.str_]
-    brand: NDArray[np.str_]
-    price_minor: NDArray[np.int64]
-    """0 where the price is unknown."""
-    popularity: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, catalogue: Catalogue) -> Self:
-        """The shelf of a release's catalogue."""
-        return cls(
-            product_ids=list(catalogue.product_ids),
-            category=np.array(catalogue.text["category"], dtype=np.str_),
-            brand=np.array(catalogue.text["brand"], dtype=np.str_),
-            price_minor=catalogue.stats["price_minor"].astype(np.int64),
-            popularity=catalogue.stats["decayed_14d"].astype(np.float32),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Bounds on results; None leaves a bound open."""
-
-    category: str | None = None
-    brand: str | None = None
-    price_min_minor: int | None = None
-    price_max_minor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +37,9 @@ class SearchResult:
     """One page of results."""
 
     rows: Rows
-    """(<= n,) rows of the shelf, best first."""
+    """(<= n,) rows of `shelf`, best first."""
+    shelf: Shelf
+    """The products at that moment."""
     scores: Scores
     """Fused score of each row."""
     stages: dict[str, Scores]
@@ -79,191 +47,220 @@ class SearchResult:
     total: int
     """Products that match, on all pages."""
     facets: dict[str, dict[str, int]]
-    """`category` and `brand` -> value -> matching products, most frequent first."""
+    """`category` and `brand` -> value -> matching products, most frequent first; each ignores the filter on itself."""
+    price_ranges: list[tuple[int, int | None, int]] = field(default_factory=list)
+    """(from, to, matching products) in minor units, both ends included."""
+    rules: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """Row -> the merchandising rules that moved it."""
     degraded: list[str] = field(default_factory=list)
 
 
 class SearchEngine:
-    """Both indexes of one release."""
+    """Both indexes of one release, with what changed since they were built."""
 
-    def __init__(self, keyword: "KeywordIndex", vectors: Any, encoder: Encoder | None, shelf: Shelf) -> None:
-        if list(keyword.product_ids) != list(shelf.product_ids):
-            raise ArtefactRefused(
-                "the keyword index and the product features list different products; rebuild the index"
-            )
-        if vectors.ntotal <= int(keyword.text_of_product.max(initial=-1)):
-            raise ArtefactRefused(
-                f"the vector index holds {vectors.ntotal} texts, the keyword index names more; rebuild the index"
-            )
-        self._keyword = keyword
-        self._vectors = vectors
-        self._encoder = encoder
+    def __init__(self, keyword: KeywordIndex, vectors: Any, encoder: Encoder | None, shelf: Shelf) -> None:
+        self.base = Part(keyword, vectors, shelf)
+        self.encoder = encoder
+        self.fusion = Fusion()
         self.shelf = shelf
-        self._by_doc = _Groups.of(keyword.doc_of_product, keyword.n_docs)
-        self._by_text = _Groups.of(keyword.text_of_product, vectors.ntotal)
         self.row = {str(pid): at for at, pid in enumerate(shelf.product_ids)}
+        self.added: Part | None = None
+        self.hidden: NDArray[np.bool_] = np.zeros(len(shelf.product_ids), dtype=bool)
 
-    def search(
-        self, query: str, *, n: int, offset: int = 0, filters: Filters | None = None, exclude: Sequence[str] = ()
+    def fused_by(self, fusion: Fusion) -> Self:
+        """The same engine with another fusion."""
+        other = copy(self)
+        other.fusion = fusion
+        return other
+
+    def changed(self, added: Part | None, gone: Sequence[str]) -> Self:
+        """The engine of the release with products that were put since, and without those that were removed.
+
+        Args:
+            added: products put since the index was built, new ones and new versions; their rows follow the release's.
+            gone: ids of products removed.
+        """
+        other = copy(self)
+        other.added = added
+        base = self.base.shelf
+        other.shelf = base if added is None else base.followed_by(added.shelf)
+        other.row = {str(pid): at for at, pid in enumerate(base.product_ids)}
+        replaced = [] if added is None else [str(pid) for pid in added.shelf.product_ids]
+        other.hidden = np.zeros(len(other.shelf.product_ids), dtype=bool)
+        other.hidden[[other.row.pop(pid) for pid in {*gone, *replaced} if pid in other.row]] = True
+        other.row.update({pid: len(base.product_ids) + at for at, pid in enumerate(replaced)})
+        return other
+
+    def search(  # noqa: PLR0913
+        self,
+        understood: Understanding,
+        *,
+        n: int,
+        offset: int = 0,
+        filters: Bounds = Bounds(),  # noqa: B008 - frozen
+        exclude: Sequence[str] = (),
+        rules: Sequence[Rule] = (),
     ) -> SearchResult:
-        """The products that match `query`, best first; an empty page when nothing does."""
+        """The products that match, best first; an empty page when nothing does.
+
+        Args:
+            understood: what the query means; its own bounds hold where `filters` leaves one open.
+            n: length of the page.
+            offset: products before it.
+            filters: bounds that the client sent.
+            exclude: product ids that are never shown.
+            rules: merchandising rules that apply to this request.
+        """
         degraded: list[str] = []
-        docs, doc_scores = self._keyword.top(search_tokens(query), KEYWORD_DOCS)
-        texts, cosines = self._nearest(normalise_query(query), degraded)
-        rows, stages = self._candidates(docs, doc_scores, texts, cosines)
-        keep = self._passes(rows, filters or Filters(), exclude)
-        rows, stages = rows[keep], {name: values[keep] for name, values in stages.items()}
-        fused = np.zeros(len(rows), dtype=np.float32)
-        for values in stages.values():
-            fused += _reciprocal_rank(values)
-        order = np.lexsort((rows, -fused))
-        page = order[offset : offset + n]
-        return SearchResult(
-            rows=rows[page],
-            scores=fused[page],
-            stages={name: values[page] for name, values in stages.items()},
-            total=len(rows),
-            facets={"category": _facet(self.shelf.category[rows]), "brand": _facet(self.shelf.brand[rows])},
-            degraded=degraded,
+        rows, found = self._candidates(understood, degraded)
+        fused = self.fusion.scores(found)
+        if len(fused):
+            fused = fused + np.float32(LEAD * np.ptp(fused)) * self._boosted(rows, understood.boosts)
+        stages = {"keyword": found.keyword, "vector": found.vector, "popularity": found.popularity}
+        bounds = filters.over(understood.bounds)
+        return self._page(
+            rows, fused, stages, degraded, bounds=bounds, n=n, offset=offset, exclude=exclude, rules=rules
         )
+
+    def browse(
+        self,
+        *,
+        n: int,
+        offset: int = 0,
+        filters: Bounds = Bounds(),  # noqa: B008 - frozen
+        exclude: Sequence[str] = (),
+        rules: Sequence[Rule] = (),
+    ) -> SearchResult:
+        """The products within the filters, the popular first: a category page."""
+        rows = np.arange(len(self.shelf.product_ids), dtype=np.int32)
+        popularity = self.shelf.popularity
+        return self._page(
+            rows, popularity, {"popularity": popularity}, [],
+            bounds=filters, n=n, offset=offset, exclude=exclude, rules=rules,
+        )  # fmt: skip
 
     def similar(self, row: int, *, n: int) -> SearchResult:
         """The products nearest to the one in `row` by meaning, the popular first among equals."""
-        query = self._vectors.reconstruct(int(self._keyword.text_of_product[row]))[None, :]
-        cosines, texts = self._vectors.search(query, min(VECTOR_TEXTS, self._vectors.ntotal))
-        rows, groups = self._by_text.members(texts[0].astype(np.int32))
-        cosine = cosines[0].astype(np.float32)[groups]
-        keep = rows != row
+        query = self._vector(row)
+        rows, cosine = self.base.nearest(query, SIMILAR_TEXTS)
+        if self.added is not None:
+            more, near = self.added.nearest(query, SIMILAR_TEXTS)
+            rows, cosine = (
+                np.concatenate([rows, more + len(self.base.shelf.product_ids)]),
+                np.concatenate([cosine, near]),
+            )
+        keep = (rows != row) & ~self.hidden[rows]
         rows, cosine = rows[keep], cosine[keep]
         popularity = self.shelf.popularity[rows]
         page = np.lexsort((rows, -popularity, -np.round(cosine, 4)))[:n]
         stages = {"vector": cosine[page], "popularity": popularity[page]}
-        return SearchResult(rows=rows[page], scores=cosine[page], stages=stages, total=len(rows), facets={})
+        return SearchResult(rows[page], self.shelf, cosine[page], stages, total=len(rows), facets={})
 
-    def _nearest(self, query: str, degraded: list[str]) -> tuple[Rows, Scores]:
-        """Texts near the query and their cosines; none, and `encoder` degraded, when the encoder fails."""
-        none = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
-        if self._encoder is None:
+    def _vector(self, row: int) -> Scores:
+        first = len(self.base.shelf.product_ids)
+        if row < first:
+            return self.base.vector(row)
+        if self.added is None:
+            raise IndexError(f"found row {row}, the shelf has {first}")
+        return self.added.vector(row - first)
+
+    def _candidates(self, understood: Understanding, degraded: list[str]) -> tuple[Rows, Found]:
+        """Rows that words or meaning find, ascending, and what the stages say of them."""
+        vector = self._encoded(understood.text, degraded)
+        rows, found = self.base.candidates(understood.terms, vector)
+        if self.added is None:
+            return rows, found
+        more, found_more = self.added.candidates(understood.terms, vector)
+        rows = np.concatenate([rows, more + np.int32(len(self.base.shelf.product_ids))])
+        return rows, Found.joined([found, found_more])
+
+    def _encoded(self, text: str, degraded: list[str]) -> Scores | None:
+        """(d,) the query's vector; None, and `encoder` degraded, when the encoder is out."""
+        if self.encoder is None:
             degraded.append("encoder")
-            return none
-        if not query:
-            return none
+            return None
+        if not text:
+            return None
         try:
-            vector = self._encoder.encode([query])
+            return np.asarray(self.encoder.encode([text])[0], dtype=np.float32)
         except Exception:  # noqa: BLE001 - whatever a native runtime raises, keywords still answer
             degraded.append("encoder")
-            return none
-        cosines, texts = self._vectors.search(vector, min(VECTOR_TEXTS, self._vectors.ntotal))
-        near = cosines[0] >= MIN_COSINE
-        return texts[0][near].astype(np.int32), cosines[0][near].astype(np.float32)
+            return None
 
-    def _candidates(
-        self, docs: Rows, doc_scores: Scores, texts: Rows, cosines: Scores
-    ) -> tuple[Rows, dict[str, Scores]]:
-        by_word, word_group = self._by_doc.members(docs)
-        by_meaning, meaning_group = self._by_text.members(texts)
-        rows = np.union1d(by_word, by_meaning).astype(np.int32)
-        keyword = np.full(len(rows), np.nan, dtype=np.float32)
-        keyword[np.searchsorted(rows, by_word)] = doc_scores[word_group]
-        vector = np.full(len(rows), np.nan, dtype=np.float32)
-        vector[np.searchsorted(rows, by_meaning)] = cosines[meaning_group]
-        return rows, {"keyword": keyword, "vector": vector, "popularity": self.shelf.popularity[rows]}
-
-    def _passes(self, rows: Rows, filters: Filters, exclude: Sequence[str]) -> NDArray[np.bool_]:
-        keep = np.ones(len(rows), dtype=bool)
-        if filters.category is not None:
-            keep &= np.char.lower(self.shelf.category[rows]) == filters.category.lower()
-        if filters.brand is not None:
-            keep &= np.char.lower(self.shelf.brand[rows]) == filters.brand.lower()
-        price = self.shelf.price_minor[rows]
-        if filters.price_min_minor is not None:
-            keep &= (price > 0) & (price >= filters.price_min_minor)
-        if filters.price_max_minor is not None:
-            keep &= (price > 0) & (price <= filters.price_max_minor)
-        unwanted = [self.row[pid] for pid in exclude if pid in self.row]
-        return keep & ~np.isin(rows, unwanted) if unwanted else keep
-
-
-@dataclass(frozen=True, slots=True)
-class KeywordIndex:
-    """BM25 impacts by word, and where each product stands in both indexes."""
-
-    kind: ClassVar[str] = "keyword_index"
-    product_ids: Sequence[str]
-    doc_of_product: Rows
-    text_of_product: Rows
-    column: dict[str, int]
-    data: Scores
-    indices: Rows
-    indptr: Rows
-    n_docs: int
-    encoder_sha256: str
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """The index from its verified npz file."""
-        arrays, meta = npz.read(path, cls.kind)
-        words = npz.unpack_text(arrays["vocabulary"], int(meta["n_words"]))
-        return cls(
-            product_ids=npz.unpack_text(arrays["product_ids"], int(meta["n_products"])),
-            doc_of_product=arrays["doc_of_product"],
-            text_of_product=arrays["text_of_product"],
-            column={word: at for at, word in enumerate(words)},
-            data=arrays["data"],
-            indices=arrays["indices"],
-            indptr=arrays["indptr"],
-            n_docs=int(meta["n_docs"]),
-            encoder_sha256=str(meta["encoder_sha256"]),
+    def _page(  # noqa: PLR0913
+        self,
+        rows: Rows,
+        scores: Scores,
+        stages: dict[str, Scores],
+        degraded: list[str],
+        *,
+        bounds: Bounds,
+        n: int,
+        offset: int,
+        exclude: Sequence[str],
+        rules: Sequence[Rule],
+    ) -> SearchResult:
+        """One page of candidates: filtered, counted, arranged by the rules, cut."""
+        rows, scores, stages = self._with_pinned(rows, scores, stages, rules)
+        masks = self._masks(rows, bounds, exclude)
+        masks["rules"] = ~merchandising.blocked(rules, rows, self.row, self.shelf)
+        counted = {name: facets.without(masks, name) for name in ("category", "brand", "price")}
+        at = np.flatnonzero(np.logical_and.reduce(list(masks.values())))
+        arranged = merchandising.arrange(rules, rows[at], scores[at], self.row, self.shelf)
+        page = arranged.order[offset : offset + n]
+        shown = at[page]
+        return SearchResult(
+            rows=rows[shown],
+            shelf=self.shelf,
+            scores=scores[shown],
+            stages={name: values[shown] for name, values in stages.items()},
+            total=len(arranged.order),
+            facets={
+                "category": facets.counts(self.shelf.category[rows[counted["category"]]]),
+                "brand": facets.counts(self.shelf.brand[rows[counted["brand"]]]),
+            },
+            price_ranges=facets.price_ranges(self.shelf.price_minor[rows[counted["price"]]]),
+            rules={int(rows[at[each]]): arranged.rules[each] for each in page.tolist() if each in arranged.rules},
+            degraded=degraded,
         )
 
-    def top(self, tokens: Sequence[str], k: int) -> tuple[Rows, Scores]:
-        """The `k` best texts for the query's words and their BM25 scores, best first."""
-        score = np.zeros(self.n_docs, dtype=np.float32)
-        for word in dict.fromkeys(tokens):
-            at = self.column.get(word)
-            if at is not None:
-                span = slice(self.indptr[at], self.indptr[at + 1])
-                score[self.indices[span]] += self.data[span]
-        found = np.flatnonzero(score).astype(np.int32)
-        best = found[np.lexsort((found, -score[found]))][:k]
-        return best, score[best]
+    def _boosted(self, rows: Rows, boosts: Mapping[str, str]) -> Scores:
+        """How many of the fields that a query names each product bears."""
+        named = np.zeros(len(rows), dtype=np.float32)
+        for name, values in (("brand", self.shelf.brand), ("category", self.shelf.category)):
+            if name in boosts:
+                named += values[rows] == boosts[name]
+        return named
 
+    def _with_pinned(
+        self, rows: Rows, scores: Scores, stages: dict[str, Scores], rules: Sequence[Rule]
+    ) -> tuple[Rows, Scores, dict[str, Scores]]:
+        """The candidates and, with no score, pinned products that are not among them."""
+        new = np.setdiff1d(merchandising.pinned(rules, self.row), rows).astype(np.int32)
+        if not len(new):
+            return rows, scores, stages
+        missing = np.full(len(new), np.nan, dtype=np.float32)
+        return (
+            np.concatenate([rows, new]),
+            np.concatenate([scores, np.zeros(len(new), dtype=np.float32)]),
+            {name: np.concatenate([values, missing]) for name, values in stages.items()},
+        )
 
-@dataclass(frozen=True, slots=True)
-class _Groups:
-    """Products by group (a text): CSR over group ids."""
-
-    order: Rows
-    start: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, group: Rows, n_groups: int) -> Self:
-        counts = np.bincount(group, minlength=n_groups)
-        start = np.concatenate([[0], np.cumsum(counts)])
-        return cls(np.argsort(group, kind="stable").astype(np.int32), start)
-
-    def members(self, groups: Rows) -> tuple[Rows, NDArray[np.int64]]:
-        """All members of `groups`, and for each the position of its group in `groups`."""
-        sizes = self.start[groups + 1] - self.start[groups]
-        position = np.repeat(np.arange(len(groups)), sizes)
-        within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return self.order[np.repeat(self.start[groups], sizes) + within], position
-
-
-def _reciprocal_rank(values: Scores) -> Scores:
-    """1 / (k + rank), equal values sharing a rank; 0 where a stage did not find the row."""
-    found = ~np.isnan(values)
-    out = np.zeros(len(values), dtype=np.float32)
-    if found.any():
-        _, rank = np.unique(-values[found], return_inverse=True)
-        out[found] = 1.0 / (RRF_K + 1 + rank)
-    return out
-
-
-def _facet(values: NDArray[np.str_]) -> dict[str, int]:
-    names, counts = np.unique(values, return_counts=True)
-    order = np.lexsort((names, -counts))[:FACET_VALUES]
-    return {str(names[at]): int(counts[at]) for at in order if names[at]}
+    def _masks(self, rows: Rows, bounds: Bounds, exclude: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+        """Filter -> which rows pass it; those that facets show have the facets' names."""
+        unwanted = [self.row[pid] for pid in exclude if pid in self.row]
+        masks: dict[str, NDArray[np.bool_]] = {"exclude": ~np.isin(rows, unwanted) & ~self.hidden[rows]}
+        for name, values, wanted in (
+            ("category", self.shelf.category, bounds.category),
+            ("brand", self.shelf.brand, bounds.brand),
+        ):
+            if wanted is not None:
+                masks[name] = np.char.lower(values[rows]) == wanted.lower()
+        if (bounds.price_min_minor, bounds.price_max_minor) != (None, None):
+            price = self.shelf.price_minor[rows]
+            low, high = bounds.price_min_minor or 0, bounds.price_max_minor
+            masks["price"] = (price > 0) & (price >= low) & ((price <= high) if high is not None else True)
+        return masks
 
 
 def load(paths: Mapping[str, Path], catalogue: Catalogue) -> SearchEngine:
@@ -271,7 +268,7 @@ def load(paths: Mapping[str, Path], catalogue: Catalogue) -> SearchEngine:
 
     Args:
         paths: artefact name -> file, stored under its sha256 and verified by the caller; of them `encoder`,
-            `tokenizer`, `faiss_index` and `keyword_index` are read.
+            `tokenizer`, `faiss_index` and `keyword_index` are read, and `search_fusion` where it is there.
         catalogue: the release's products.
 
     Raises:
@@ -290,6 +287,14 @@ def load(paths: Mapping[str, Path], catalogue: Catalogue) -> SearchEngine:
             f"{paths['encoder'].name[:12]}; "
             "run rebuild_index and assemble the release again"
         )
+    fusion = Fusion.load(paths["search_fusion"]) if "search_fusion" in paths else Fusion()
+    for name, sha256 in fusion.judged.items():
+        if paths[name].name != sha256:
+            raise ArtefactRefused(
+                f"the fusion was judged with {name} {sha256[:12]}, the release holds {paths[name].name[:12]}; "
+                "let rebuild_index judge the index and assemble the release again"
+            )
     faiss.omp_set_num_threads(1)
     vectors = faiss.read_index(str(paths["faiss_index"]))
-    return SearchEngine(keyword, vectors, Encoder.load(paths["encoder"], paths["tokenizer"]), Shelf.of(catalogue))
+    encoder = Encoder.load(paths["encoder"], paths["tokenizer"])
+    return SearchEngine(keyword, vectors, encoder, Shelf.of(catalogue)).fused_by(fusion)

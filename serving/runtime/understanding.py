@@ -1,7 +1,7 @@
 """What a query means: the words to look for, bounds and boosts read out of it, and how each was found. Pure."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from feature_repo.search_text import search_tokens
 from feature_repo.text import normalise_query
@@ -29,6 +29,16 @@ class Bounds:
     brand: str | None = None
     price_min_minor: int | None = None
     price_max_minor: int | None = None
+
+    def over(self, other: "Bounds") -> "Bounds":
+        """These, and those of `other` where these are open."""
+        return Bounds(
+            *(mine if mine is not None else theirs for mine, theirs in zip(_all(self), _all(other), strict=True))
+        )
+
+
+def _all(bounds: Bounds) -> tuple[Any, ...]:
+    return bounds.category, bounds.brand, bounds.price_min_minor, bounds.price_max_minor
 
 
 @dataclass(frozen=True, slots=True)

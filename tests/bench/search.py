@@ -5,6 +5,7 @@
 
 import json
 import os
+import time
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +17,11 @@ import pandas as pd
 from mercato.paths import sha256_file
 from mercato.search_quality import summary
 from mercato.settings import Settings
-from serving.runtime.search import SearchEngine, Shelf
-from training import index, search_quality
+from serving.runtime.fusion import Fusion
+from serving.runtime.keyword import IndexConfig, KeywordIndex
+from serving.runtime.search import SearchEngine
+from serving.runtime.shelf import Shelf
+from training import fusion, index, search_quality
 from training.golden import read
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,6 +39,10 @@ def products(folder: Path) -> pd.DataFrame:
             "name": [each["title"] for each in rows],
             "brand": [each["supplier"] for each in rows],
             "product_type": [each.get("attr_t_product_type") for each in rows],
+            "attributes": [
+                "; ".join(f"{name}: {value}" for name, value in each.items() if name.startswith("attr_t_"))
+                for each in rows
+            ],
             "description": [each.get("short_description") for each in rows],
             "price_minor": [each["price"] for each in rows],
         }
@@ -48,7 +56,6 @@ def engine(catalogue: pd.DataFrame, folder: Path) -> SearchEngine:
     import faiss
 
     from serving.runtime.encoder import Encoder
-    from serving.runtime.search import KeywordIndex
     from training.embeddings import EncoderConfig, encode_texts, export_onnx
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,11 +65,10 @@ def engine(catalogue: pd.DataFrame, folder: Path) -> SearchEngine:
         export_onnx(EncoderConfig(), folder)
         np.save(folder / "vectors.npy", encode_texts(EncoderConfig(threads=1), model, tokenizer, texts))
     index.build_vector_index(np.load(folder / "vectors.npy"), folder / "faiss")
-    index.build_keyword_index(
-        catalogue, texts, index.IndexConfig(), folder / "keyword", encoder=sha256_file(model), until=AT
-    )
+    index.build_keyword_index(catalogue, texts, IndexConfig(), folder / "keyword", encoder=sha256_file(model), until=AT)
     shelf = Shelf(
         product_ids=catalogue["product_id"].tolist(),
+        name=catalogue["name"].tolist(),
         category=catalogue["category"].fillna("").to_numpy(dtype=np.str_),
         brand=catalogue["brand"].fillna("").to_numpy(dtype=np.str_),
         price_minor=catalogue["price_minor"].to_numpy(dtype=np.int64),
@@ -72,19 +78,33 @@ def engine(catalogue: pd.DataFrame, folder: Path) -> SearchEngine:
     return SearchEngine(keyword, faiss.read_index(str(folder / "faiss")), Encoder.load(model, tokenizer), shelf)
 
 
+def timed(search: search_quality.Search, queries: list[str]) -> dict[str, float]:
+    """Milliseconds of one query, one thread: p50 and p95."""
+    took = []
+    for query in queries:
+        since = time.perf_counter()
+        search(query)
+        took.append(1000 * (time.perf_counter() - since))
+    return {f"p{q}_ms": round(float(np.percentile(took, q)), 2) for q in (50, 95)}
+
+
 def measure(settings: Settings) -> dict[str, Any]:
     """The table of methods: as written and misspelt."""
     catalogue = products(Path(os.environ["MERCATO_SOURCES"]))
     built = engine(catalogue, settings.root / "bench" / "search")
     judged = read("chorus")
-    methods = {"served": search_quality.served(built), "bm25": search_quality.bm25(catalogue)}
-    frames = {
-        "as written": {name: search_quality.score(each, judged) for name, each in methods.items()},
-        "misspelt": {
-            name: search_quality.score(each, judged, search_quality.misspelt) for name, each in methods.items()
-        },
-    }
-    return {"rows": [row for asked, scores in frames.items() for row in summary(scores, asked=asked)]}
+
+    def learned(known: search_quality.Judgments) -> search_quality.Search:
+        return search_quality.served(built.fused_by(Fusion(fusion.fit(built, known))))
+
+    rivals = {"rrf": search_quality.served(built), "bm25": search_quality.bm25(catalogue)}
+    rows = []
+    for asked, ask in (("as written", lambda query: query), ("misspelt", search_quality.misspelt)):
+        frames = {"served": pd.concat(search_quality.cross_fitted(learned, judged, ask=ask)).sort_values("query")}
+        frames |= {name: search_quality.score(each, judged, ask) for name, each in rivals.items()}
+        rows += summary(frames, asked=asked)
+    weights = fusion.fit(built, judged)
+    return {"rows": rows, "weights": weights, **timed(learned(judged), sorted(judged.grades))}
 
 
 if __name__ == "__main__":

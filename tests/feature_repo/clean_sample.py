@@ -74,7 +74,7 @@ def write(lake: Lake, table: str, frame: pd.DataFrame) -> None:
 
 def _encoded(contract: Any, table: str, day: date, rows: pd.DataFrame) -> tuple[bytes, partitions.Manifest]:
     schema = arrow_schema(contract)
-    ordered = rows[schema.names].sort_values(["known_at", *contract.key])
+    ordered = rows.reindex(columns=schema.names).sort_values(["known_at", *contract.key])
     body = pa.Table.from_pandas(ordered, schema, preserve_index=False).replace_schema_metadata(None)
     data = partitions.encode(body)
     known = {"table": table, "layer": "clean", "ds": day, "contract": f"{table}@1.0.0", "inputs": {}}

@@ -19,6 +19,7 @@ from mercato import paths, tuning
 from mercato.paths import sha256_file
 from mercato.settings import Settings
 from serving.runtime import search
+from serving.runtime.keyword import IndexConfig
 from tests.training.tiny_bert import write_tiny_bert
 from training import embeddings, encoder_choice, golden, index, jobs, pairs
 from training.datasets.builder import Inputs
@@ -58,7 +59,10 @@ def config(base: Path) -> TuningConfig:
 
 @pytest.fixture(autouse=True)
 def judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shop has judged queries; two of five folds judge, the others teach."""
+    monkeypatch.setattr(golden, "has", lambda _shop: True)
     monkeypatch.setattr(golden, "read", lambda _shop: JUDGMENTS)
+    monkeypatch.setattr(pairs, "DEFAULT", pairs.PairConfig(held_out_folds=2))
 
 
 @pytest.fixture
@@ -170,9 +174,19 @@ def test_an_index_of_the_fp32_encoder_cannot_be_served_with_its_int8_form(
     jobs.train_embeddings(settings, AT)
     assert vectors_by(settings) == newest(settings, "encoder") == newest(settings, "chosen_encoder")
     fp32, tokenizer = embeddings.export_onnx(EncoderConfig(base_model=config.base_model), tmp_path)
-    products = pd.DataFrame([{"product_id": "p1", **dict.fromkeys(index.TEXT_FIELDS), "name": "lamp"}])
+    products = pd.DataFrame(
+        [
+            {
+                "product_id": "p1",
+                **dict.fromkeys(
+                    ("product_type", "brand", "category", "department", "package_size", "attributes", "description")
+                ),
+                "name": "lamp",
+            }
+        ]
+    )
     keyword, faiss = tmp_path / "keyword", tmp_path / "faiss"
-    index.build_keyword_index(products, ["lamp"], index.IndexConfig(), keyword, encoder=sha256_file(fp32), until=AT)
+    index.build_keyword_index(products, ["lamp"], IndexConfig(), keyword, encoder=sha256_file(fp32), until=AT)
     index.build_vector_index(embeddings.encode_texts(EncoderConfig(), fp32, tokenizer, ["lamp"]), faiss)
     int8 = store(settings).lake.path("artefacts", newest(settings, "encoder"))
     files = {"encoder": Path(int8), "tokenizer": tokenizer, "faiss_index": faiss, "keyword_index": keyword}

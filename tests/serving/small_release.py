@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from data_contracts.artefact_store import ArtefactStore
 from data_contracts.lake import as_of
 from data_contracts.release import Kind, Manifest, Provenance, ReleaseIdentity
+from data_contracts.search_words import load_search_words
 from feature_repo import store, writer
 from feature_repo.search_text import search_tokens
 from mercato import paths
@@ -19,8 +20,9 @@ from mercato.identity import identity
 from mercato.settings import Settings
 from mercato.stores.routing import RoutingDocument, routing_store
 from serving.runtime.artefacts import Artefacts
+from serving.runtime.keyword import IndexConfig
 from tests.feature_repo.clean_sample import T, fill
-from training import copurchase, dataset, ease, fit, index, ranker
+from training import copurchase, dataset, ease, fit, index, lexicon, ranker
 from training.als import ALSConfig
 from training.als import fit as fit_als
 
@@ -76,7 +78,7 @@ def build(settings: Settings, scratch: Path) -> Manifest:
     files = _files(settings, bought, scratch)
     keep = ArtefactStore(lake)
     kinds = {"ranker_all": Kind.ONNX, "ranker_novel": Kind.ONNX, "encoder": Kind.ONNX,
-             "tokenizer": Kind.TOKENIZER, "faiss_index": Kind.FAISS}  # fmt: skip
+             "tokenizer": Kind.TOKENIZER, "faiss_index": Kind.FAISS, "query_lexicon": Kind.JSON}  # fmt: skip
     artefacts = {name: keep.put(file, kinds.get(name, Kind.NPZ)) for name, file in files.items()}
     manifest = Manifest.of(
         ReleaseIdentity(shop=settings.shop, artefacts=artefacts, feature_services={}, contracts={}),
@@ -99,6 +101,9 @@ def _files(settings: Settings, bought: object, scratch: Path) -> dict[str, Path]
     files |= _rankers(settings, Artefacts.of(catalogue, models), purchases, scratch)
     products = as_of(paths.lake(settings), "products", event_before=T, known_before=T).execute()
     products = products.sort_values("product_id", ignore_index=True)
+    known = lexicon.texts_of(catalogue, index.full_texts(products))
+    made = lexicon.build_lexicon(known, load_search_words(settings.shop), minor_digits=2, until=T)
+    files["query_lexicon"] = lexicon.write_lexicon(made, scratch / "query_lexicon")
     return files | _search(products, scratch)
 
 
@@ -124,7 +129,7 @@ def _search(products: object, scratch: Path) -> dict[str, Path]:
     vectors = Encoder.load(encoder, tokenizer).encode_all(texts)
     index.build_vector_index(vectors, scratch / "faiss_index")
     index.build_keyword_index(
-        products, texts, index.IndexConfig(), scratch / "keyword_index", encoder=sha256_file(encoder), until=T
+        products, texts, IndexConfig(), scratch / "keyword_index", encoder=sha256_file(encoder), until=T
     )
     keyword = scratch / "keyword_index"
     keyword = keyword if keyword.exists() else keyword.with_suffix(".npz")

@@ -132,9 +132,10 @@ def test_searches_are_joined_with_what_they_led_to() -> None:
 
 
 def test_judgments_teach_only_for_queries_that_are_not_kept() -> None:
-    """Two of five folds are kept for judging; of the rest, products of grade 2 and more are positives."""
-    config = PairConfig()
+    """Where two of five folds are kept for judging, products of grade 2 and more are positives of the rest."""
+    config = PairConfig(held_out_folds=2)
     held = pairs.held_out(JUDGMENTS, config)
+    assert pairs.held_out(JUDGMENTS, PairConfig()) == sorted(JUDGMENTS.grades), "all of them, unless told otherwise"
     made = pairs.judged(JUDGMENTS, held, config, AT)
     assert len(held) == 3 + 3, "12 queries dealt out to five folds: 3, 3, 2, 2, 2"
     assert set(made["query"]) == set(JUDGMENTS.grades) - set(held)

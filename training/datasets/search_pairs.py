@@ -22,10 +22,7 @@ _TICK = timedelta(microseconds=1)
 
 def judgments_of(shop: str) -> Judgments:
     """The shop's golden set; an empty one when it has none."""
-    try:
-        return golden.read(shop)
-    except NotEnoughData:
-        return Judgments({}, {})
+    return golden.read(shop) if golden.has(shop) else Judgments({}, {})
 
 
 def _rows(given: Inputs) -> pa.Table:
@@ -48,6 +45,8 @@ def _rows(given: Inputs) -> pa.Table:
 
 def _neighbours(given: Inputs) -> dict[str, list[str]]:
     """Product -> the products of its baskets, nearest first; none where nothing was sold often enough."""
+    if not given.shop.sells:
+        return {}
     try:
         bought = purchases(given.lake, given.until)
         model = copurchase.fit(copurchase.CoPurchaseConfig(), bought, given.until)

@@ -10,16 +10,13 @@ import pytest
 
 from data_contracts.errors import ArtefactRefused
 from serving.runtime.encoder import Encoder
-from serving.runtime.search import Filters, KeywordIndex, SearchEngine, Shelf, _reciprocal_rank
+from serving.runtime.fusion import FEATURES, Fusion, reciprocal_rank
+from serving.runtime.keyword import IndexConfig, KeywordIndex, Postings
+from serving.runtime.search import SearchEngine
+from serving.runtime.shelf import Shelf
+from serving.runtime.understanding import Bounds, Term, Understanding, as_written
 from training.embeddings import EncoderConfig, encode_texts, export_onnx
-from training.index import (
-    IndexConfig,
-    bm25_impacts,
-    build_keyword_index,
-    build_vector_index,
-    full_texts,
-    semantic_texts,
-)
+from training.index import build_keyword_index, build_vector_index, full_texts, semantic_texts
 
 SAMPLE = Path(__file__).resolve().parents[2] / "data" / "complete_journey_300"
 AT = datetime(2017, 12, 4, 5, tzinfo=UTC)
@@ -49,6 +46,7 @@ def shelf_of(products: pd.DataFrame) -> Shelf:
     n = len(products)
     return Shelf(
         product_ids=products["product_id"].tolist(),
+        name=products["product_type"].fillna("").tolist(),
         category=products["category"].fillna("").to_numpy(dtype=np.str_),
         brand=products["brand"].fillna("").to_numpy(dtype=np.str_),
         price_minor=np.arange(1, n + 1, dtype=np.int64) * 100,
@@ -70,22 +68,64 @@ def kinds(products: pd.DataFrame, rows: Sequence[int]) -> list[str]:
     return [f"{products['product_type'][row]} {products['category'][row]}".lower() for row in rows]
 
 
+def names(*texts: str) -> list[tuple[str, ...]]:
+    """Documents that have nothing but a name."""
+    return [(text, "", "", "", "") for text in texts]
+
+
+def index_of(docs: list[tuple[str, ...]], config: IndexConfig) -> KeywordIndex:
+    postings, statistics = Postings.of(docs, config)
+    at = np.arange(len(docs), dtype=np.int32)
+    return KeywordIndex([str(each) for each in at], at, at, postings, statistics, config, "", {})
+
+
+FLAT = {"name": 0.0, "brand": 0.0, "category": 0.0, "attributes": 0.0, "description": 0.0}
+
+
 def test_bm25_hand_worked() -> None:
-    """Two texts of two words, "a a" and "a b": idf(a) = ln(1 + .5/2.5), and a twice saturates."""
-    impacts = bm25_impacts([["a", "a"], ["a", "b"]], ["a", "b"], IndexConfig(k1=1.0, b=0.0)).toarray()
+    """Two names of two words, "a a" and "a b": idf(a) = ln(1 + .5/2.5), and a twice saturates."""
+    index = index_of(names("ax ax", "ax bx"), IndexConfig(k1=1.0, b=FLAT))
     idf_a, idf_b = np.log(1 + 0.5 / 2.5), np.log(1 + 1.5 / 1.5)
-    assert impacts == pytest.approx(np.array([[idf_a * 2 * 2 / 3, 0.0], [idf_a * 1 * 2 / 2, idf_b]]))
+    assert index.top([Term("ax")], 9).scores == pytest.approx([idf_a * 2 * 2 / 3, idf_a * 1 * 2 / 2])
+    assert index.top([Term("bx")], 9).scores == pytest.approx([idf_b])
+
+
+def test_a_word_in_a_light_field_counts_less_and_says_where_it_was() -> None:
+    """The word in the name weighs 1, in the attributes 0.5: 1 * 2/2 against .5 * 2/1.5."""
+    config = IndexConfig(k1=1.0, b=FLAT, weights={**dict.fromkeys(FLAT, 1.0), "attributes": 0.5})
+    hits = index_of([("kit", "", "", "", ""), ("", "", "", "kit", ""), ("x", "", "", "", "")], config).top(
+        [Term("kit")], 9
+    )
+    assert hits.docs.tolist() == [0, 1]
+    assert hits.scores[0] / hits.scores[1] == pytest.approx(1.0 / (0.5 * 2 / 1.5))
+    assert (hits.covered / hits.whole).tolist() == [[1, 1], [1, 0], [1, 0]]  # anywhere, name, name or description
+
+
+def test_of_words_that_stand_for_one_another_the_best_counts() -> None:
+    """A synonym at .8 adds nothing to a product that holds the word itself, and finds one that does not."""
+    index = index_of(names("laptop notebook", "notebook", "desk"), IndexConfig(k1=1.0, b=FLAT))
+    alone = index.top([Term("laptop")], 9).scores
+    both = index.top([Term("laptop"), Term("notebook", boost=0.8)], 9)
+    assert both.docs.tolist() == [0, 1]
+    assert both.scores[0] == alone[0]
+
+
+def test_an_unknown_word_stands_for_the_words_it_begins() -> None:
+    """The beginning finds keyboards; two letters are too few to guess from."""
+    index = index_of(names("keyboard", "keyring", "mouse"), IndexConfig())
+    assert index.top([Term("keyb")], 9).docs.tolist() == [0]
+    assert index.top([Term("ke")], 9).docs.tolist() == []
 
 
 def test_reciprocal_rank_shares_ranks_and_skips_what_was_not_found() -> None:
     """Scores 5, 5, 3 and none: ranks 1, 1, 2 and no contribution."""
     values = np.array([5, 3, np.nan, 5], dtype=np.float32)
-    assert _reciprocal_rank(values) == pytest.approx([1 / 61, 1 / 62, 0.0, 1 / 61])
+    assert reciprocal_rank(values) == pytest.approx([1 / 61, 1 / 62, 0.0, 1 / 61])
 
 
 def test_words_find_products(engine: SearchEngine, products: pd.DataFrame) -> None:
     """Every hit of a plain query on the first page is what was asked for."""
-    result = engine.search("frozen pizza", n=10)
+    result = engine.search(as_written("frozen pizza"), n=10)
     assert len(result.rows) == 10
     assert all("pizza" in kind for kind in kinds(products, result.rows.tolist()))
     assert list(result.scores) == sorted(result.scores, reverse=True)
@@ -93,37 +133,40 @@ def test_words_find_products(engine: SearchEngine, products: pd.DataFrame) -> No
 
 def test_meaning_finds_what_words_do_not(engine: SearchEngine, products: pd.DataFrame) -> None:
     """No product text holds the word "puppy", yet dog food is found."""
-    assert not any("puppy" in text.split() for text in full_texts(products))
-    result = engine.search("puppy meals", n=10)
+    assert not any("puppy" in text.lower() for text in full_texts(products))
+    result = engine.search(as_written("puppy meals"), n=10)
     assert any("dog" in kind for kind in kinds(products, result.rows.tolist()))
 
 
 @pytest.mark.parametrize("query", ["zxqv wkjh", "", "   ", "!!!"])
 def test_a_query_without_meaning_finds_nothing(engine: SearchEngine, query: str) -> None:
     """An empty page is an answer."""
-    result = engine.search(query, n=10)
+    result = engine.search(as_written(query), n=10)
     assert result.total == len(result.rows) == 0
     assert result.facets == {"category": {}, "brand": {}}
 
 
 def test_pages_do_not_overlap_and_totals_hold(engine: SearchEngine) -> None:
     """Three pages of five are the first fifteen."""
-    first = engine.search("milk", n=15).rows.tolist()
-    pages = [engine.search("milk", n=5, offset=at).rows.tolist() for at in (0, 5, 10)]
+    first = engine.search(as_written("milk"), n=15).rows.tolist()
+    pages = [engine.search(as_written("milk"), n=5, offset=at).rows.tolist() for at in (0, 5, 10)]
     assert [row for page in pages for row in page] == first
 
 
 def test_filters_hold_on_every_hit(engine: SearchEngine, products: pd.DataFrame) -> None:
     """Category, brand, price bounds and exclusions are applied after retrieval, before the page is cut."""
-    free = engine.search("milk", n=50)
+    free = engine.search(as_written("milk"), n=50)
     brand = next(iter(free.facets["brand"]))
-    kept = engine.search("milk", n=50, filters=Filters(brand=brand.upper()))
+    kept = engine.search(as_written("milk"), n=50, filters=Bounds(brand=brand.upper()))
     assert kept.total == free.facets["brand"][brand] > 0
     low, high = 20_000, 60_000
-    priced = engine.search("milk", n=50, filters=Filters(price_min_minor=low, price_max_minor=high))
+    priced = engine.search(as_written("milk"), n=50, filters=Bounds(price_min_minor=low, price_max_minor=high))
     assert all(low <= (row + 1) * 100 <= high for row in priced.rows.tolist())
     best = str(products["product_id"][int(free.rows[0])])
-    assert int(free.rows[0]) not in engine.search("milk", n=50, exclude=[best, "no such product"]).rows.tolist()
+    assert (
+        int(free.rows[0])
+        not in engine.search(as_written("milk"), n=50, exclude=[best, "no such product"]).rows.tolist()
+    )
 
 
 def test_without_its_encoder_search_still_answers_by_words(products: pd.DataFrame, files: dict[str, Path]) -> None:
@@ -136,14 +179,14 @@ def test_without_its_encoder_search_still_answers_by_words(products: pd.DataFram
 
     index = KeywordIndex.load(files["keyword"]), faiss.read_index(str(files["faiss"]))
     for encoder in (None, Broken()):
-        result = SearchEngine(*index, encoder, shelf_of(products)).search("frozen pizza", n=5)
+        result = SearchEngine(*index, encoder, shelf_of(products)).search(as_written("frozen pizza"), n=5)
         assert result.degraded == ["encoder"]
         assert all("pizza" in kind for kind in kinds(products, result.rows.tolist()))
 
 
 def test_similar_products_are_of_the_same_kind(engine: SearchEngine, products: pd.DataFrame) -> None:
     """The nearest products share the meaning; the product itself is not among them."""
-    row = int(engine.search("frozen pizza", n=1).rows[0])
+    row = int(engine.search(as_written("frozen pizza"), n=1).rows[0])
     near = engine.similar(row, n=5)
     assert row not in near.rows.tolist()
     assert all("pizza" in kind for kind in kinds(products, near.rows.tolist()))
@@ -166,3 +209,29 @@ def test_the_same_products_give_the_same_bytes(products: pd.DataFrame, files: di
     build_keyword_index(products, texts, IndexConfig(), tmp_path / "keyword", encoder="e" * 64, until=AT)
     assert (tmp_path / "vectors.faiss").read_bytes() == files["faiss"].read_bytes()
     assert (tmp_path / "keyword").read_bytes() == files["keyword"].read_bytes()
+
+
+def test_a_brand_in_the_query_leads(engine: SearchEngine, products: pd.DataFrame) -> None:
+    """What a query boosts comes first, and nothing is lost by it."""
+    plain = engine.search(as_written("milk"), n=500)
+    brand = min(plain.facets["brand"], key=plain.facets["brand"].__getitem__)
+    asked = as_written("milk")
+    led = engine.search(Understanding(asked.raw, asked.text, asked.terms, boosts={"brand": brand.upper()}), n=500)
+    of_brand = [products["brand"][row] == brand for row in led.rows.tolist()]
+    assert led.total == plain.total
+    assert np.mean(of_brand[:5]) > np.mean(of_brand)
+
+
+def test_a_learned_fusion_orders_by_its_weights(engine: SearchEngine) -> None:
+    """With all weight on the cosine, the order is that of meaning."""
+    by_meaning = engine.fused_by(Fusion({**dict.fromkeys(FEATURES, 0.0), "vector": 1.0}))
+    found = by_meaning.search(as_written("puppy meals"), n=20)
+    assert list(found.stages["vector"]) == sorted(found.stages["vector"], reverse=True)
+
+
+def test_weights_of_other_features_are_refused(tmp_path: Path) -> None:
+    """A fusion learned over what this code does not compute cannot be served; a whole one comes back as it was."""
+    whole = Fusion(dict.fromkeys(FEATURES, 0.5), {"keyword_index": "a" * 64})
+    assert Fusion.load(whole.save(tmp_path / "fusion", queries=3)) == whole
+    with pytest.raises(ArtefactRefused, match="run rebuild_index"):
+        Fusion.load(Fusion({"keyword": 1.0}).save(tmp_path / "other"))

@@ -1,0 +1,128 @@
+"""Merchandising rules, applied in one place: after ranking, before the page is cut. Pure; the time is passed in."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_contracts.merchandising import Rule, What, When
+from feature_repo.text import normalise_query
+
+Rows = NDArray[np.int32]
+
+
+class Products(Protocol):
+    """What rules read of the products, all (n_products,)."""
+
+    @property
+    def category(self) -> NDArray[np.str_]:
+        """Category of each."""
+
+    @property
+    def brand(self) -> NDArray[np.str_]:
+        """Brand of each."""
+
+
+def applying(
+    rules: Sequence[Rule], *, queries: Collection[str], category: str | None, segment: str | None, as_of: datetime
+) -> list[Rule]:
+    """The rules in force at `as_of` that a request meets, in the order of the file.
+
+    Args:
+        rules: all of them.
+        queries: the query as written and as understood, both normalised.
+        category: its category filter.
+        segment: the shopper's segment.
+        as_of: the time of the request.
+    """
+    return [rule for rule in rules if rule.in_force(as_of) and _meets(rule.when, queries, category, segment)]
+
+
+def _meets(when: When, queries: Collection[str], category: str | None, segment: str | None) -> bool:
+    return (
+        (not when.queries or not {normalise_query(each) for each in when.queries}.isdisjoint(queries))
+        and (when.category is None or (category is not None and when.category.casefold() == category.casefold()))
+        and (when.segment is None or when.segment == segment)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Arranged:
+    """A ranked list after its rules."""
+
+    order: NDArray[np.int64]
+    """Positions in the list that was ranked, in the new order; what is blocked is left out."""
+    rules: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Position -> "action rule-id" of each rule that moved it."""
+
+
+def pinned(rules: Sequence[Rule], row: Mapping[str, int]) -> Rows:
+    """Rows of the products that rules pin and the catalogue knows: candidates even where they do not match."""
+    found = [row[pid] for rule in rules if rule.action == "pin" for pid in rule.what.products if pid in row]
+    return np.unique(np.array(found, dtype=np.int32))
+
+
+def blocked(rules: Sequence[Rule], rows: Rows, row: Mapping[str, int], products: Products) -> NDArray[np.bool_]:
+    """(len(rows),) whether a rule blocks it."""
+    hit = np.zeros(len(rows), dtype=bool)
+    for rule in rules:
+        if rule.action == "block":
+            hit |= _named(rule.what, rows, row, products)
+    return hit
+
+
+def arrange(
+    rules: Sequence[Rule], rows: Rows, scores: NDArray[np.float32], row: Mapping[str, int], products: Products
+) -> Arranged:
+    """The order of `rows` by score after boosts, burials and pins.
+
+    Args:
+        rules: those that apply to the request; a product named twice is pinned where the first rule says.
+        rows: (n,) products that passed every filter, blocks included, each once.
+        scores: (n,) of the ranking, >= 0.
+        row: product id -> row.
+        products: columns by row.
+    """
+    weight, buried = scores.astype(np.float64), np.zeros(len(rows), dtype=bool)
+    notes: dict[int, tuple[str, ...]] = {}
+    for rule in rules:
+        if rule.action in ("boost", "bury"):
+            hit = _named(rule.what, rows, row, products)
+            if rule.factor is not None:
+                weight[hit] *= rule.factor
+            else:
+                buried |= hit
+            _note(notes, np.flatnonzero(hit).tolist(), rule)
+    order = np.lexsort((rows, -weight, buried)).tolist()
+    at_row = {each: at for at, each in enumerate(rows.tolist())}
+    places: dict[int, int] = {}
+    for rule in rules:
+        known = [at_row[row[pid]] for pid in rule.what.products if row.get(pid) in at_row]
+        if rule.action == "pin" and rule.position is not None:
+            for step, at in enumerate(known):
+                if at not in places:
+                    places[at] = rule.position + step
+                    _note(notes, [at], rule)
+    rest = [at for at in order if at not in places]
+    for at, place in sorted(places.items(), key=lambda each: each[1]):
+        rest.insert(place - 1, at)
+    return Arranged(np.array(rest, dtype=np.int64), notes)
+
+
+def _named(what: What, rows: Rows, row: Mapping[str, int], products: Products) -> NDArray[np.bool_]:
+    if what.products:
+        return np.isin(rows, [row[pid] for pid in what.products if pid in row])
+    hit = np.ones(len(rows), dtype=bool)
+    if what.brand is not None:
+        hit &= np.char.lower(products.brand[rows]) == what.brand.lower()
+    if what.category is not None:
+        hit &= np.char.lower(products.category[rows]) == what.category.lower()
+    return hit
+
+
+def _note(notes: dict[int, tuple[str, ...]], positions: Sequence[int], rule: Rule) -> None:
+    for at in positions:
+        notes[at] = (*notes.get(at, ()), f"{rule.action} {rule.id}")

@@ -1,0 +1,120 @@
+"""Price bounds in a query, in English, Hindi and Hinglish: "under 1500", "₹2000 se kam", "between 20 and 30"."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+_CURRENCY: Final = (
+    r"(?:₹|\$|£|€|rs\b\.?|inr\b|usd\b|gbp\b|eur\b|rupees?\b|rupaye\b|rupay\b|dollars?\b|bucks\b|रुपये|रुपए|रु\.?)"
+)
+_SAID_MANY: Final = {
+    "k": 1_000, "thousand": 1_000, "hazar": 1_000, "hazaar": 1_000, "हजार": 1_000, "हज़ार": 1_000,
+    "lakh": 100_000, "lac": 100_000, "लाख": 100_000,
+}  # fmt: skip
+_MANY: Final = {unicodedata.normalize("NFKC", word): factor for word, factor in _SAID_MANY.items()}
+_NUMBER: Final = r"\d{1,3}(?:,\d{2,3})+(?:\.\d{1,2})?|\d{1,9}(?:\.\d{1,2})?"
+_UNITS: Final = (
+    r"(?:inch|inches|in|cm|mm|m|ft|feet|foot|kg|g|gm|gms|grams?|lbs?|oz|ml|l|ltr|lit(?:er|re)s?|gb|tb|mb|mp|hz|khz|mhz|"
+    r"ghz|w|watts?|v|volts?|mah|dpi|rpm|fps|x|p|pcs?|pieces?|packs?|pk|ct|counts?|years?|yrs?|months?|days?|hours?|mins?|"
+    r"minutes?|seats?|seater|persons?|people|doors?|drawers?|ports?|cores?|inches|किलो|ग्राम|लीटर|साल)"
+)
+
+
+def _amount(name: str) -> str:
+    """A number, with its currency before or after it; not the number of something else."""
+    many = "|".join(_MANY)
+    return (
+        rf"(?P<c{name}>{_CURRENCY})?\s*(?<![\w.,])(?P<{name}>{_NUMBER})\s?(?:(?P<k{name}>{many})(?!\w))?"
+        rf"(?![\w%\"”″]|[.,]\d)(?!\s*-?\s*{_UNITS}(?!\w))\s*(?P<d{name}>{_CURRENCY})?"
+    )
+
+
+_A, _B = _amount("a"), _amount("b")
+_BELOW: Final = (
+    r"(?:under|below|less than|cheaper than|within|up ?to|upto|at most|no more than|not more than|maximum|max|<=?)"
+)
+_ABOVE: Final = r"(?:above|over|more than|at least|not less than|minimum|min|starting (?:at|from)|>=?)"
+_KAM: Final = r"(?:se|से)\s+(?:kam|km|neeche|niche|nichey|sasta|saste|sasti|कम|नीचे|सस्ता|सस्ते|सस्ती)"
+_ANDAR: Final = (
+    r"(?:(?:ke|के)\s+(?:andar|under|bhitar|neeche|niche|अंदर|अन्दर|भीतर|नीचे)|(?:tak|तक)(?!\w)|"
+    r"or less|or below|and below|max)"
+)
+_ZYADA: Final = (
+    r"(?:(?:se|से|ke|के)\s+(?:zyada|jyada|jada|zada|adhik|upar|uper|oopar|mehnga|mehnge|mehngi|"
+    r"ज़्यादा|ज्यादा|अधिक|ऊपर|महंगा|महंगे|महंगी)|\+|or more|and above|and up)"
+)
+_EDGE: Final = r"(?:ki\s+|ke\s+|का\s+|के\s+|की\s+)?"
+_PRICE_WORD: Final = (
+    r"(?:(?:price[ds]?|cost(?:s|ing)?|budget|daam|keemat|kimat|दाम|कीमत|क़ीमत)\s+(?:of\s+|is\s+|range\s+|in\s+)?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceBounds:
+    """Bounds in minor units, and the words that stated them."""
+
+    low: int | None
+    high: int | None
+    said: str
+
+
+def _bounds(match: re.Match[str], digits: int, *, low: str | None, high: str | None) -> tuple[int | None, int | None]:
+    def minor(name: str | None) -> int | None:
+        if name is None:
+            return None
+        factor = _MANY.get(match.group(f"k{name}") or "", 1)
+        return int(Decimal(match.group(name).replace(",", "")) * factor * 10**digits)
+
+    return minor(low), minor(high)
+
+
+Sense = Callable[[re.Match[str]], bool]
+
+
+def _always(_: re.Match[str]) -> bool:
+    return True
+
+
+def _named(match: re.Match[str]) -> bool:
+    """Whether a currency or the word price says that the two numbers are amounts."""
+    found = match.groupdict()
+    return any(found.get(name) for name in ("ca", "cb", "da", "db", "word"))
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(unicodedata.normalize("NFKC", pattern))
+
+
+_BEFORE: Final = r"(?<!\w)(?P<word>" + _PRICE_WORD + r")?"
+_PATTERNS: Final[tuple[tuple[re.Pattern[str], str | None, str | None, Sense], ...]] = (
+    (_compiled(rf"{_BEFORE}(?:between|from)\s+{_A}\s*(?:and|to|-|&)\s*{_B}"), "a", "b", _always),
+    (_compiled(rf"{_BEFORE}{_A}\s*(?:se|से)\s+{_B}\s*(?:{_EDGE}(?:tak|beech|bich|तक|बीच)(?:\s+(?:me|mein|में))?)(?!\w)"),
+     "a", "b", _always),
+    (_compiled(rf"{_BEFORE}{_A}\s*(?:to|-|\u2013|se|से)\s*{_B}"), "a", "b", _named),
+    (_compiled(rf"{_BEFORE}{_A}\s*(?:{_KAM})(?!\w)"), None, "a", _always),
+    (_compiled(rf"{_BEFORE}{_A}\s*(?:{_ANDAR})(?!\w)"), None, "a", _always),
+    (_compiled(rf"{_BEFORE}{_A}\s*(?:{_ZYADA})(?!\w)"), "a", None, _always),
+    (_compiled(rf"{_BEFORE}{_BELOW}\s*{_A}"), None, "a", _always),
+    (_compiled(rf"(?<!for )(?<!age )(?<!aged )(?<!ages ){_BEFORE}{_ABOVE}\s*{_A}"), "a", None, _always),
+    (_compiled(rf"(?<!\w)(?P<word>budget\s+(?:of\s+|is\s+)?){_A}"), None, "a", _always),
+)  # fmt: skip
+
+
+def price_bounds(text: str, digits: int) -> PriceBounds | None:
+    """The first price bounds that `text` states; None when it states none.
+
+    Args:
+        text: a query, NFKC and lower case, symbols still in it.
+        digits: decimal digits of the currency's minor unit.
+    """
+    for pattern, low, high, sense in _PATTERNS:
+        for match in pattern.finditer(text):
+            if sense(match):
+                bounds = _bounds(match, digits, low=low, high=high)
+                if None not in bounds and bounds[0] > bounds[1]:  # type: ignore[operator]
+                    bounds = bounds[1], bounds[0]
+                return PriceBounds(*bounds, said=match.group().strip())
+    return None

@@ -1,0 +1,47 @@
+"""What to look for when a query finds nothing, softer each time, in a declared order. Pure."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import Final
+
+from serving.runtime.query.lexicon import Lexicon
+from serving.runtime.query.spelling import UNSURE
+from serving.runtime.query.understand import StepName, understand
+from serving.runtime.understanding import Bounds, Understanding
+
+ORDER: Final = ("price_bounds", "unsure_spelling", "rarest_word")
+"""What is given up, in this order; bounds that the client sent are never given up."""
+MAX_WORDS: Final = 2
+"""Words that are left out before nothing is the answer."""
+
+
+def softer(
+    understood: Understanding, lexicon: Lexicon, refuse: Collection[StepName]
+) -> Iterator[tuple[str, Understanding]]:
+    """(what was given up, what is looked for then), each on top of the one before.
+
+    Args:
+        understood: the query that found nothing.
+        lexicon: the shop's.
+        refuse: steps that the client refused; they stay refused.
+    """
+    query = understood
+    if query.bounds != Bounds():
+        query = replace(query, bounds=Bounds())
+        yield ORDER[0], query
+    without = {*refuse, "prices"}
+    if "spelling" not in refuse:
+        guessed = understand(query.text, lexicon, refuse=without, confidence=UNSURE)
+        if guessed.text != query.text:
+            query = replace(guessed, raw=query.raw, trace=(*query.trace, *guessed.trace))
+            yield f"{ORDER[1]}:{query.text}", query
+    for _ in range(MAX_WORDS):
+        words = query.text.split()
+        if len(words) < 2:  # noqa: PLR2004
+            return
+        rarest = min(words, key=lambda word: (lexicon.data.words.get(word, 0), word))
+        kept = " ".join(word for word in words if word != rarest)
+        if not kept:
+            return
+        query = replace(understand(kept, lexicon, refuse=without), raw=query.raw, trace=query.trace)
+        yield f"{ORDER[2]}:{rarest}", query

@@ -1,0 +1,46 @@
+"""What search knows of each product beside its words: what is shown, filtered and counted. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.runtime.catalogue import Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Columns of n products, all (n,) in one row order."""
+
+    product_ids: Sequence[str]
+    name: Sequence[str]
+    category: NDArray[np.str_]
+    brand: NDArray[np.str_]
+    price_minor: NDArray[np.int64]
+    """0 where the price is unknown."""
+    popularity: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, catalogue: Catalogue) -> Self:
+        """The shelf of a release's catalogue."""
+        return cls(
+            product_ids=list(catalogue.product_ids),
+            name=catalogue.text["name"],
+            category=np.array(catalogue.text["category"], dtype=np.str_),
+            brand=np.array(catalogue.text["brand"], dtype=np.str_),
+            price_minor=catalogue.stats["price_minor"].astype(np.int64),
+            popularity=catalogue.stats["decayed_14d"].astype(np.float32),
+        )
+
+    def followed_by(self, other: Self) -> Self:
+        """These products, then the other's."""
+        return type(self)(
+            product_ids=[*self.product_ids, *other.product_ids],
+            name=[*self.name, *other.name],
+            category=np.concatenate([self.category, other.category]),
+            brand=np.concatenate([self.brand, other.brand]),
+            price_minor=np.concatenate([self.price_minor, other.price_minor]),
+            popularity=np.concatenate([self.popularity, other.popularity]),
+        )

@@ -1,0 +1,102 @@
+"""The judged half of the search index: newest artefacts loaded as they would be served, and what was made of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from data_contracts.artefact_store import ArtefactRef, ArtefactStore
+from data_contracts.errors import UnknownRelease
+from data_contracts.release import Kind
+from mercato import paths
+from mercato.settings import Settings
+from serving.runtime.fusion import Fusion
+from serving.runtime.search import SearchEngine
+from serving.runtime.understanding import Understanding
+from training.errors import ArtefactMissing
+from training.record import record
+
+INDEXES: Final = ("keyword_index", "faiss_index")
+"""What a verdict holds for; the encoder is bound to them already."""
+_FILES: Final = (*INDEXES, "product_features", "query_lexicon", "encoder", "tokenizer")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Search as it answers, and the artefacts behind it."""
+
+    engine: SearchEngine
+    understand: Callable[[str], Understanding]
+    sha256: Mapping[str, str]
+    """Artefact name -> its hash."""
+
+
+def draft(settings: Settings, until: datetime) -> Loaded:
+    """Search over the newest artefacts fitted until `until`, not yet in any release.
+
+    Raises:
+        ArtefactMissing: one of them was never made.
+    """
+    store = ArtefactStore(paths.lake(settings))
+    refs = {name: store.newest_ref(name, until=until) for name in _FILES}
+    found: dict[str, ArtefactRef] = {name: ref for name, ref in refs.items() if ref is not None}
+    if len(found) < len(refs):
+        missing = sorted(refs.keys() - found.keys())
+        raise ArtefactMissing(f"found no {', '.join(missing)} fitted until {until.isoformat()}; run rebuild_index")
+    return _loaded({name: store.fetch_one(name, ref.artefact) for name, ref in found.items()})
+
+
+def of_release(settings: Settings, release_id: str) -> Loaded:
+    """Search of a release, as the gateway loads it.
+
+    Raises:
+        UnknownRelease, ArtefactRefused: the release is not there or not whole.
+    """
+    store = ArtefactStore(paths.lake(settings))
+    return _loaded(store.fetch(store.release(release_id)))
+
+
+def live(settings: Settings) -> Loaded | None:
+    """Search of the release with the greatest weight; None where none is live or it is gone."""
+    from mercato.stores.routing import routing_store
+
+    document = routing_store(settings).live(settings.shop)
+    if document is None:
+        return None
+    try:
+        return of_release(settings, max(document.weights, key=lambda each: document.weights[each]))
+    except UnknownRelease:
+        return None
+
+
+def record_fusion(
+    settings: Settings, until: datetime, fusion: Fusion, metrics: Mapping[str, float], config: Mapping[str, float]
+) -> ArtefactRef:
+    """The ref of the verdict on the indexes of `until`."""
+    return record(
+        settings,
+        Fusion.kind,
+        lambda path: fusion.save(path, fit_until=until.isoformat()),
+        kind=Kind.JSON,
+        fit_until=until,
+        config=config,
+        snapshots={},
+        metrics=metrics,
+    )
+
+
+def _loaded(files: Mapping[str, Path]) -> Loaded:
+    from functools import partial
+
+    from serving.runtime import search
+    from serving.runtime.catalogue import Catalogue
+    from serving.runtime.query.lexicon import Lexicon
+    from serving.runtime.query.understand import understand
+    from serving.runtime.understanding import as_written
+
+    engine = search.load(files, Catalogue.load(files["product_features"]))
+    reads: Callable[[str], Understanding] = as_written
+    if "query_lexicon" in files:
+        reads = partial(understand, lexicon=Lexicon.load(files["query_lexicon"]))
+    return Loaded(engine, reads, {name: path.name for name, path in files.items()})
