@@ -31,6 +31,7 @@ RETRIEVAL = {
     model: Asset(name=model, uri=f"mercato://artefacts/{model}", group="artefacts")
     for model in ("als", "ease", "user_knn", "co_purchase")
 }
+ENCODER_CHOICE = Asset(name="encoder_choice", uri="mercato://artefacts/encoder_choice", group="artefacts")
 PRODUCT_EMBEDDINGS = Asset(name="product_embeddings", uri="mercato://artefacts/product_embeddings", group="artefacts")
 PRODUCT_INDEX = Asset(name="product_index", uri="mercato://artefacts/product_index", group="artefacts")
 RANKERS = {

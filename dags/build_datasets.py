@@ -17,6 +17,7 @@ from dags.runs import after, nightly, publish, settings, until
 READS = {
     "product_corpus": ("products", "transactions"),
     "recommendation_examples": ("transactions", "interactions", "products"),
+    "search_pairs": ("products", "transactions", "interactions"),
 }
 """Dataset -> the clean tables that it is made of."""
 

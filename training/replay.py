@@ -20,7 +20,7 @@ from mercato import paths
 from mercato.errors import MercatoError
 from mercato.paths import sha256_file
 from mercato.settings import Settings
-from training import feedback, jobs, replay_compare, replay_datasets
+from training import encoder_choice, feedback, jobs, replay_compare, replay_datasets
 from training.errors import BadConfig
 from training.provenance import code_revision, package_versions
 from training.replay_compare import Verdict
@@ -121,6 +121,7 @@ def replay(
     _check(settings, folder, as_of)
     scratch = _scratch(settings, folder)
     lake = paths.lake(settings)
+    encoder_choice.copy(ArtefactStore(lake), ArtefactStore(paths.lake(scratch)), as_of)
     written = copy_known(lake, paths.lake(scratch), event_before=as_of, known_before=known_at)
     report = Report(
         as_of=as_of.isoformat(),

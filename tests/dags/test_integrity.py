@@ -32,6 +32,7 @@ EXPECTED = {
     "train_als",
     "train_embeddings",
     "train_ranker",
+    "tune_encoder",
     "update_popularity",
 }
 HEAVY = {"pandas", "torch", "lightgbm", "faiss", "feast", "ibis", "mlflow", "duckdb", "evidently", "transformers"}
@@ -82,6 +83,7 @@ def test_time_scheduled_dags_carry_a_real_data_interval(dagbag: Any) -> None:
     timed = {id_: dag for id_, dag in dagbag.dags.items() if "Cron" in type(dag.timetable).__name__}
     assert set(timed) == EXPECTED - {"bootstrap", "assemble_release", "receive_files"}
     assert timed.pop("update_popularity").timetable.expression == "*/5 * * * *"
+    assert timed.pop("tune_encoder").timetable.expression == "0 0 * * 1", "the week that ended on Sunday"
     from airflow.timetables.base import TimeRestriction
     from airflow.timetables.interval import CronDataIntervalTimetable
     from pendulum import instance

@@ -21,6 +21,7 @@ from data_contracts.errors import SchemaMismatch, TableRuleBroken
 from data_contracts.lake import arrow_schema, as_of
 from data_contracts.partitions import describe, encode, writing
 from data_contracts.shop import Shop
+from feature_repo.search_text import search_tokens
 from mercato.cli import app
 from mercato.paths import Lake
 from mercato.settings import Settings
@@ -33,6 +34,7 @@ from training.datasets.splits import LeakageFound, check_leakage, with_splits
 from training.datasets.versions import build, newest_rows, versions
 from training.errors import BadConfig, NotEnoughData
 from training.extract import extract
+from training.index import semantic_texts
 
 REVIEWS = SAMPLE.parent / "reviews_300.parquet"
 RECOMMENDATION = BUILDERS["recommendation_examples"]
@@ -180,6 +182,24 @@ def test_visits_to_the_site_become_examples(given: Inputs, tmp_path: Path) -> No
     past = sold[(sold["customer_key"] == customer) & (sold["known_at"] < at)]
     assert set(found["past_sessions"]) == {past["basket_id"].nunique()}
     assert set(found["event_time"]) == {pd.Timestamp(at)}
+
+
+def test_search_pairs_come_from_products_and_baskets(given: Inputs) -> None:
+    """The shop has neither names nor queries: types and brands ask, and products of the same baskets and department.
+
+    Every query is of its product's own words, or a product's text; the noisy ones are told apart.
+    """
+    made = build(BUILDERS["search_pairs"], given)
+    rows = rows_of(made, given)
+    assert set(rows["origin"]) == {"attribute", "co_purchase"}
+    assert made.set_aside == made.duplicates == made.between_splits == 0
+    products = as_of(given.lake, "products", event_before=UNTIL, known_before=UNTIL).execute()
+    told = dict(zip(products["product_id"], semantic_texts(products), strict=True))
+    plain = rows[(rows["origin"] == "attribute") & ~rows["noisy"]]
+    assert len(plain) > 1_000
+    for query, product in plain[["query", "product_id"]].itertuples(index=False):
+        assert set(search_tokens(query)) <= set(search_tokens(told[product]))
+    assert 0.1 < rows["noisy"].mean() < 0.2
 
 
 def test_a_planted_future_row_fails_the_build(given: Inputs) -> None:

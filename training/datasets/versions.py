@@ -213,13 +213,23 @@ def _write(lake: Lake, manifest: DatasetManifest, data: bytes, set_aside: bytes,
             stack.enter_context(lake.writing(f"{home}/{name}")).write_bytes(content)
 
 
-def newest_rows(lake: Lake, name: str, *, until: datetime, split: str = "") -> Any:
-    """The Arrow rows of the newest version made as of `until` or before (of one split), or None."""
+def newest(lake: Lake, name: str, *, until: datetime, version: str = "") -> DatasetManifest | None:
+    """The newest version made as of `until` or before (or that version, if it is there), or None."""
+    fitting = [each for each in versions(lake, name) if each.until <= until and version in ("", each.version)]
+    return fitting[-1] if fitting else None
+
+
+def rows_of(lake: Lake, made: DatasetManifest) -> pa.Table:
+    """The rows of a version, with their split."""
     import pyarrow.parquet as pq
 
-    fitting = [each for each in versions(lake, name) if each.until <= until]
-    if not fitting:
+    return pq.read_table(lake.local(f"{folder(lake, made.name, made.version)}/rows.parquet"), partitioning=None)
+
+
+def newest_rows(lake: Lake, name: str, *, until: datetime, split: str = "") -> Any:
+    """The Arrow rows of the newest version made as of `until` or before (of one split), or None."""
+    made = newest(lake, name, until=until)
+    if made is None:
         return None
-    path = lake.local(f"{folder(lake, name, fitting[-1].version)}/rows.parquet")
-    rows = pq.read_table(path, partitioning=None)
+    rows = rows_of(lake, made)
     return rows.filter(pc.equal(rows[SPLIT], split)) if split else rows
