@@ -38,7 +38,7 @@ def with_splits(rows: pd.DataFrame, builder: Builder, shop: Shop) -> tuple[pd.Da
             )
         return _by_time(rows, builder.shares, shop)
     if builder.split == "text":
-        places = np.array([_place(text) for text in rows[builder.text]], dtype=float)
+        places = np.array([place(text) for text in rows[builder.text]], dtype=float)
         bounds = np.cumsum(builder.shares)[:-1]
         at = np.searchsorted(bounds, places, side="right")
         return rows.assign(**{SPLIT: np.asarray(SPLITS, dtype=object)[at]}), []
@@ -67,7 +67,7 @@ def _naive(times: pd.Series) -> Any:
     return times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
 
 
-def _place(text: str) -> float:
+def place(text: str) -> float:
     """Where a text lies in [0, 1): the same for every spelling that search and the intent model read alike."""
     return int(hashlib.sha256(normalise_query(text).encode()).hexdigest()[:13], 16) / 16**13
 
