@@ -37,5 +37,6 @@ RANKERS = {
     goal: Asset(name=f"ranker_{goal}", uri=f"mercato://artefacts/ranker_{goal}", group="artefacts")
     for goal in ("all", "novel")
 }
+INTENT = Asset(name="intent", uri="mercato://artefacts/intent", group="artefacts")
 RELEASE = Asset(name="release", uri="mercato://releases", group="releases")
 DRIFT_REPORT = Asset(name="drift_report", uri="mercato://reports/drift", group="reports")

@@ -1,8 +1,8 @@
 """How a shopper's message is read by the linear intent model: pieces of words, also by sound and across scripts.
 
-One home for training and serving. Hindi in Devanagari is written out in Latin letters, so that "चाहिए" and "chahiye" share
-pieces; the sound of a word leaves out what everybody spells in their own way, so that "chahie", "chaiye" and "chahiye" are
-one.
+One home for training and serving. Hindi in Devanagari is written out in Latin letters, so that "चाहिए" and "chahiye"
+share pieces; the sound of a word leaves out what everybody spells in their own way, so that "chahie", "chaiye" and
+"chahiye" are one.
 """
 
 import re
@@ -13,15 +13,21 @@ from typing import Final
 MAX_CHARS: Final = 500
 """Characters of a message that are read."""
 
-_CONSONANTS: Final = dict(
-    zip(
-        "कखगघङचछजझञटठडढणतथदधनपफबभमयरलवशषसहळ",
-        "k kh g gh n ch ch j jh n t th d dh n t th d dh n p f b bh m y r l v sh sh s h l".split(),
-        strict=True,
-    )
-)
-_VOWELS: Final = dict(zip("अआइईउऊऋएऐओऔऑऍ", "a a i i u u ri e ai o au o e".split(), strict=True))
-_SIGNS: Final = dict(zip("ािीुूृेैोौॉॅ", "a i i u u ri e ai o au o e".split(), strict=True))
+_CONSONANTS: Final = {
+    "क": "k", "ख": "kh", "ग": "g", "घ": "gh", "ङ": "n", "च": "ch", "छ": "ch", "ज": "j", "झ": "jh", "ञ": "n",
+    "ट": "t", "ठ": "th", "ड": "d", "ढ": "dh", "ण": "n", "त": "t", "थ": "th", "द": "d", "ध": "dh", "न": "n",
+    "प": "p", "फ": "f", "ब": "b", "भ": "bh", "म": "m", "य": "y", "र": "r", "ल": "l", "व": "v", "श": "sh",
+    "ष": "sh", "स": "s", "ह": "h", "ळ": "l",
+}  # fmt: skip
+_VOWELS: Final = {
+    "अ": "a", "आ": "a", "इ": "i", "ई": "i", "उ": "u", "ऊ": "u", "ऋ": "ri", "ए": "e", "ऐ": "ai", "ओ": "o", "औ": "au",
+    "ऑ": "o", "ऍ": "e",
+}  # fmt: skip
+_SIGNS: Final = {
+    "\u093e": "a", "\u093f": "i", "\u0940": "i", "\u0941": "u", "\u0942": "u", "\u0943": "ri", "\u0947": "e",
+    "\u0948": "ai", "\u094b": "o", "\u094c": "au", "\u0949": "o", "\u0945": "e",
+}  # fmt: skip
+_NASAL: Final = "\u0902\u0901"
 _DEVANAGARI: Final = re.compile(r"[\u0900-\u0963\u0971-\u097f]+")
 _WORD: Final = re.compile(r"[\w\u0900-\u097f]+")
 _SAME_SOUND: Final = (
@@ -48,10 +54,10 @@ def _latin(word: str) -> str:
     open_consonant = False
     for sign in unicodedata.normalize("NFD", word).replace("\u093c", ""):
         consonant = _CONSONANTS.get(sign)
-        if open_consonant and (consonant or sign in _VOWELS or sign in "ंँ"):
+        if open_consonant and (consonant or sign in _VOWELS or sign in _NASAL):
             out.append("a")
         open_consonant = consonant is not None
-        out.append(consonant or _VOWELS.get(sign) or _SIGNS.get(sign) or ("n" if sign in "ंँ" else ""))
+        out.append(consonant or _VOWELS.get(sign) or _SIGNS.get(sign) or ("n" if sign in _NASAL else ""))
     return "".join(out)
 
 

@@ -13,6 +13,7 @@ from data_contracts.release import Manifest
 from data_contracts.shop import Shop, load_shop
 from serving.runtime.artefacts import Artefacts
 from serving.runtime.catalogue import Catalogue
+from serving.runtime.intent import IntentModel
 from serving.runtime.pipeline import Request, rank
 from serving.runtime.search import SearchEngine
 from serving.trial import parse
@@ -30,6 +31,8 @@ class LiveRelease:
     manifest: Manifest
     artefacts: Artefacts
     search: SearchEngine
+    intent: IntentModel | None
+    """What a message wants; None where no intent model was trained yet."""
     shop: Shop
 
     @property
@@ -88,3 +91,5 @@ def _warm(live: LiveRelease, as_of: datetime) -> None:
     for query in WARM_QUERIES:
         live.search.search(query, n=10)
     live.search.similar(0, n=10)
+    if live.intent is not None:
+        live.intent.answer("where is my order")

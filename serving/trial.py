@@ -7,15 +7,17 @@ from data_contracts.errors import ArtefactRefused
 from serving.runtime import artefacts as runtime
 from serving.runtime import search
 from serving.runtime.artefacts import Artefacts
+from serving.runtime.intent import IntentModel
 from serving.runtime.search import SearchEngine
 
 _COULD_NOT_PARSE = 65
 
 
-def parse(paths: dict[str, Path]) -> tuple[Artefacts, SearchEngine]:
-    """The two halves of a release from verified files."""
+def parse(paths: dict[str, Path]) -> tuple[Artefacts, SearchEngine, IntentModel | None]:
+    """The parts of a release from verified files; without an intent artefact it has no intent model."""
     artefacts = runtime.load(paths)
-    return artefacts, search.load(paths, artefacts.catalogue)
+    intent = IntentModel.load(paths["intent"]) if "intent" in paths else None
+    return artefacts, search.load(paths, artefacts.catalogue), intent
 
 
 def _main(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""One run of the intent model: linear models, the fine-tuned encoder, each exported, calibrated and judged as it serves."""
+"""One run of the intent model: linear models and the fine-tuned encoder, each exported and calibrated as it serves."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +18,7 @@ from training.intent_calibration import Calibration, calibrate
 from training.intent_config import IntentConfig
 from training.intent_data import PUBLIC, Messages
 from training.intent_linear import fit_head, fit_words, row_weights
+from training.intent_metrics import judged
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -25,6 +26,7 @@ WORDS: Final = "words"
 FROZEN: Final = "frozen"
 FINE_TUNED: Final = "fine-tuned"
 _FOLDS: Final = 4
+_EXAMPLE: Final = "where is my order"
 log = structlog.get_logger()
 
 
@@ -140,7 +142,7 @@ def train(config: IntentConfig, messages: Messages, until: datetime, checkpoints
     model.set_head(
         *fit_head(features, work.codes(train_rows), work.weights(train_rows), regularisation=config.head_regularisation)
     )
-    frozen = _exported(work, FROZEN, model, tokenizer, prefix, ids)
+    frozen = _exported(work, FROZEN, model, tokenizer, prefix)
     work.timed(FROZEN, begun)
     begun = time.process_time()
     doubts = suspicious(work, features)
@@ -151,7 +153,7 @@ def train(config: IntentConfig, messages: Messages, until: datetime, checkpoints
     if config.fine_tune:
         begun = time.process_time()
         curve = _fine_tune(work, model, tokenizer, prefix, checkpoints)
-        tuned = _exported(work, FINE_TUNED, model, tokenizer, prefix, ids)
+        tuned = _exported(work, FINE_TUNED, model, tokenizer, prefix)
         work.timed(FINE_TUNED, begun)
         candidates += [_candidate(work, FINE_TUNED, None, tuned),
                        _candidate(work, f"{FINE_TUNED} + {WORDS}", words, tuned)]  # fmt: skip
@@ -182,9 +184,7 @@ def _fine_tune(work: _Work, model: Any, tokenizer: Any, prefix: str, checkpoints
     )
 
 
-def _exported(  # noqa: PLR0913 - named
-    work: _Work, name: str, model: Any, tokenizer: Any, prefix: str, ids: Sequence[list[int]]
-) -> EncoderModel:
+def _exported(work: _Work, name: str, model: Any, tokenizer: Any, prefix: str) -> EncoderModel:
     from training.intent_export import export
 
     texts = work.messages.validation["text"].tolist()
@@ -192,7 +192,7 @@ def _exported(  # noqa: PLR0913 - named
     def accuracy(encoder: EncoderModel) -> float:
         return float((logits_of(encoder, texts).argmax(axis=1) == work.truth).mean())
 
-    made = export(model, tokenizer, prefix, accuracy=accuracy, example=ids[0])
+    made = export(model, tokenizer, prefix, accuracy=accuracy, example=tokenizer(_EXAMPLE)["input_ids"])
     work.exports[name] = made.tried
     log.info("intent.exported", encoder=name, variant=made.variant, tried=made.tried)
     return made.encoder
@@ -208,9 +208,7 @@ def _candidate(work: _Work, name: str, words: WordsModel | None, encoder: Encode
     parts = [logits_of(part, texts) for part in (words, encoder) if part is not None]
     found = calibrate(parts, work.truth, work.labels)
     model = IntentModel(_meta(work, name, found, words, encoder), words, encoder)
-    said = answers(model, texts)
-    right = said["predicted"].to_numpy() == work.messages.validation["intent"].to_numpy()
-    return Candidate(name, model, right)
+    return Candidate(name, model, judged(model, work.messages.validation)["right"].to_numpy())
 
 
 def _meta(
@@ -230,14 +228,6 @@ def _meta(
         "messages": work.messages.digest(),
         "config": work.config.model_dump(),
     }
-
-
-def answers(model: IntentModel, texts: Sequence[str]) -> pd.DataFrame:
-    """One row per text: the predicted intent and its confidence."""
-    found = [model.answer(text) for text in texts]
-    return pd.DataFrame(
-        {"predicted": [each.intent for each in found], "confidence": [each.confidence for each in found]}
-    )
 
 
 def suspicious(work: _Work, features: Floats) -> pd.DataFrame:

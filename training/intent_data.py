@@ -24,6 +24,8 @@ COLUMNS: Final = ("text", "intent", "language", "origin")
 """Of every frame of messages; `origin` is the set that a row comes from, public ones as `public:NAME`."""
 SHOP_SET: Final = "shop_intents"
 PUBLIC: Final = "public:"
+FEWEST: Final = 2
+"""Training rows of a label."""
 
 
 class PublicSet(BaseModel, frozen=True, extra="forbid"):
@@ -145,7 +147,7 @@ def gather(labelled: dict[str, pd.DataFrame], public: pd.DataFrame, *, validatio
     reads like one of validation or test is left out.
 
     Raises:
-        NotEnoughData: a label has fewer than two rows to train on.
+        NotEnoughData: a label has fewer than FEWEST rows to train on.
     """
     shop = shop_intents("train")
     held = shop["text"].map(place) < validation_share
@@ -156,8 +158,9 @@ def gather(labelled: dict[str, pd.DataFrame], public: pd.DataFrame, *, validatio
     validation = _without(_once(parts["validation"]), test)
     train = _without(_once([*parts["train"], public]), test, validation)
     counts = train["intent"].value_counts()
-    if (counts < 2).any():  # noqa: PLR2004 - one to learn from, one to compare
-        raise NotEnoughData(f"found the labels {counts[counts < 2].to_dict()}, need two rows of each to train on")
+    few = counts[counts < FEWEST]
+    if len(few):
+        raise NotEnoughData(f"found {few.to_dict()} rows to train on, need {FEWEST} of each label; label more")
     return Messages(train, validation, test)
 
 

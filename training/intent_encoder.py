@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 class FrozenEmbedding(nn.Module):
-    """Word embeddings as they came: no gradient, no optimiser state, not in a checkpoint (96 M of e5's 117 M weights)."""
+    """Word embeddings as they came: no gradient, no optimiser state, in no checkpoint (96 M of e5's 117 M weights)."""
 
     def __init__(self, weight: torch.Tensor, padding_idx: int | None) -> None:
         super().__init__()

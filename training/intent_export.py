@@ -102,8 +102,8 @@ def with_int8_rows(model: onnx.ModelProto) -> onnx.ModelProto:
     tables |= {each.output[0]: each.attribute[0].t for each in graph.node if each.op_type == "Constant"}
     looked_up = {each.input[0] for each in graph.node if each.op_type == "Gather"}
     big = {
-        name for name in looked_up & tables.keys() if len(tables[name].dims) == 2 and np.prod(tables[name].dims) > _BIG
-    }  # noqa: PLR2004
+        name for name in looked_up & tables.keys() if len(tables[name].dims) > 1 and np.prod(tables[name].dims) > _BIG
+    }
     made = []
     for node in graph.node:
         if node.op_type == "Gather" and node.input[0] in big:

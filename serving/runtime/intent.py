@@ -178,8 +178,8 @@ def softmax(logits: NDArray[Any]) -> Floats:
 def decide(probabilities: Floats, labels: Sequence[str], threshold: float) -> tuple[NDArray[np.int64], Floats]:
     """(n,) label of each row and (n,) confidence.
 
-    Out of scope where that label is the most probable, or where no other reaches `threshold`; its confidence is what the
-    best label in scope leaves over. Without that label the most probable one is taken.
+    Out of scope where that label is the most probable, or where no other reaches `threshold`; its confidence is what
+    the best label in scope leaves over. Without that label the most probable one is taken.
     """
     if OUT_OF_SCOPE not in labels:
         return probabilities.argmax(axis=1), probabilities.max(axis=1)

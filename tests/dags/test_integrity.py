@@ -29,6 +29,7 @@ EXPECTED = {
     "report_drift",
     "train_als",
     "train_embeddings",
+    "train_intent",
     "train_ranker",
     "update_popularity",
 }
