@@ -5,6 +5,7 @@ and it ships only where it beats them by more than the paired interval. Without 
 Runbook: docs/runbooks/train_intent.md
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,13 +16,13 @@ from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
 from dags.runs import nightly, publish, settings, until
 
 
-@task(inlets=[assets.dataset("intent_examples")], outlets=[assets.INTENT], execution_timeout=timedelta(hours=5))
+@task(outlets=[assets.INTENT], execution_timeout=timedelta(hours=5))
 def fit(**context: Any) -> dict[str, Any]:
     """The artefact, what it does on the test messages, and the MLflow run with its report."""
     from monitoring.statistics import paired_gain
     from training.intent_job import train_intent as train
 
-    def wins(challenger: list[float], rival: list[float]) -> bool:
+    def wins(challenger: Sequence[float], rival: Sequence[float]) -> bool:
         return paired_gain(challenger, rival).positive
 
     return publish(

@@ -126,12 +126,14 @@ def train(config: IntentConfig, messages: Messages, until: datetime, checkpoints
     work = _Work(config, messages, until)
     train_rows = messages.train
     begun = time.process_time()
-    words = fit_words(
-        train_rows["text"].tolist(),
-        work.codes(train_rows),
-        work.weights(train_rows),
-        regularisation=config.regularisation,
-    )
+    words = None
+    if config.words:
+        words = fit_words(
+            train_rows["text"].tolist(),
+            work.codes(train_rows),
+            work.weights(train_rows),
+            regularisation=config.regularisation,
+        )
     work.timed(WORDS, begun)
     begun = time.process_time()
     prefix = query_prefix(config.base_model)
@@ -145,19 +147,23 @@ def train(config: IntentConfig, messages: Messages, until: datetime, checkpoints
     frozen = _exported(work, FROZEN, model, tokenizer, prefix)
     work.timed(FROZEN, begun)
     begun = time.process_time()
-    doubts = suspicious(work, features)
+    doubts = suspicious(work, features) if words is not None else train_rows.iloc[:0].assign(likelier="", margin=0.0)
     work.timed("doubts", begun)
-    candidates = [_candidate(work, WORDS, words, None), _candidate(work, FROZEN, None, frozen),
-                  _candidate(work, f"{FROZEN} + {WORDS}", words, frozen)]  # fmt: skip
+    candidates = [*([_candidate(work, WORDS, words, None)] if words else []), *_with(work, FROZEN, words, frozen)]
     curve: list[dict[str, float]] = []
     if config.fine_tune:
         begun = time.process_time()
         curve = _fine_tune(work, model, tokenizer, prefix, checkpoints)
         tuned = _exported(work, FINE_TUNED, model, tokenizer, prefix)
         work.timed(FINE_TUNED, begun)
-        candidates += [_candidate(work, FINE_TUNED, None, tuned),
-                       _candidate(work, f"{FINE_TUNED} + {WORDS}", words, tuned)]  # fmt: skip
+        candidates += _with(work, FINE_TUNED, words, tuned)
     return IntentRun(tuple(candidates), curve, work.exports, work.seconds, doubts)
+
+
+def _with(work: _Work, name: str, words: WordsModel | None, encoder: EncoderModel) -> list[Candidate]:
+    """The encoder by itself, and with the words beside it where there are some."""
+    alone = _candidate(work, name, None, encoder)
+    return [alone, _candidate(work, f"{name} + {WORDS}", words, encoder)] if words else [alone]
 
 
 def _fine_tune(work: _Work, model: Any, tokenizer: Any, prefix: str, checkpoints: Path) -> list[dict[str, float]]:
@@ -258,5 +264,7 @@ def suspicious(work: _Work, features: Floats) -> pd.DataFrame:
     rival[np.arange(len(rows)), labels] = -1.0
     likelier = rival.argmax(axis=1)
     doubted = (own < usual[labels]) & (rival.max(axis=1) > 0)
-    listed = rows.assign(likelier=[work.labels[i] for i in likelier], margin=rival.max(axis=1) - own)[doubted]
+    listed: pd.DataFrame = rows.assign(likelier=[work.labels[i] for i in likelier], margin=rival.max(axis=1) - own)[
+        doubted
+    ]
     return listed.sort_values("margin", ascending=False, kind="stable", ignore_index=True)

@@ -12,6 +12,8 @@ class IntentConfig(BaseModel, frozen=True, extra="forbid"):
     """`package:NAME`, `hf:NAME` or a folder (`training.base_models`)."""
     fine_tune: bool = True
     """Train the encoder; without it the linear models are all there is, which takes a minute on one core."""
+    words: bool = True
+    """Fit the model over pieces of words too; its time grows with the number of labels."""
     max_length: PositiveInt = 128
     """Tokens of a message that are read."""
     batch_size: PositiveInt = 32

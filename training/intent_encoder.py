@@ -45,7 +45,8 @@ class FrozenEmbedding(nn.Module):
 class Classifier(nn.Module):
     """Logits of messages: the head over the token means of layers at DEPTHS, side by side.
 
-    With labels it returns the weighted cross-entropy too, as Trainer wants it.
+    With labels it returns the weighted cross-entropy too, as Trainer wants it. There is no dropout: the head comes
+    fitted to clean features, and its weights would blow the noise up.
     """
 
     def __init__(self, bert: Any, n_labels: int, *, train_word_embeddings: bool) -> None:
@@ -53,10 +54,12 @@ class Classifier(nn.Module):
         if not train_word_embeddings:
             words = bert.embeddings.word_embeddings
             bert.embeddings.word_embeddings = FrozenEmbedding(words.weight, words.padding_idx)
+        for part in bert.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = 0.0
         self.bert = bert
         depth = bert.config.num_hidden_layers
         self.layers = sorted({max(1, round(depth * share)) for share in DEPTHS})
-        self.dropout = nn.Dropout(0.1)
         self.head = nn.Linear(len(self.layers) * bert.config.hidden_size, n_labels)
 
     def features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -74,7 +77,7 @@ class Classifier(nn.Module):
         weights: torch.Tensor | None = None,
     ) -> Any:
         """(b, labels) logits; with labels a mapping of loss and logits."""
-        logits = self.head(self.dropout(self.features(input_ids, attention_mask)))
+        logits = self.head(self.features(input_ids, attention_mask))
         if labels is None:
             return logits
         losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none")

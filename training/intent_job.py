@@ -51,6 +51,7 @@ def train_intent(
         config: the recipe.
     """
     from training import intent, intent_report
+    from training.intent_metrics import summary
 
     config = config.model_copy(update={"fine_tune": fine_tune})
     messages = messages_of(settings, config, until)
@@ -67,7 +68,7 @@ def train_intent(
     run = intent.train(config, messages, until, checkpoints)
     chosen = run.choose(wins)
     judgement = intent_report.judge(run, chosen, messages.test)
-    figures = intent_report.summary(judgement.shipped)
+    figures = summary(judgement.shipped)
     batch = intent_report.next_batch(judgement, run.suspicious)
     lake.write_json(hard_messages_path(lake, until), batch)
     with tempfile.TemporaryDirectory(prefix="mercato-") as scratch:

@@ -93,7 +93,7 @@ class EncoderModel:
 
     def logits(self, message: str) -> Floats:
         """(labels,) float32."""
-        return self.encoder.encode([self.prefix + tidy(message)])[0]
+        return np.asarray(self.encoder.encode([self.prefix + tidy(message)])[0], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,8 @@ class IntentModel:
 
     def probabilities(self, message: str) -> Floats:
         """(labels,) float32, calibrated by the temperature; they add up to 1."""
-        return softmax(self.logits(message)[None] / np.float32(self.meta["temperature"]))[0]
+        found: Floats = softmax(self.logits(message)[None] / np.float32(self.meta["temperature"]))[0]
+        return found
 
     def answer(self, message: str) -> IntentAnswer:
         """The intent of one message."""

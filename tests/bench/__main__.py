@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 from mercato.settings import Settings
-from tests.bench import data, join, quality, serving, swap, training
+from tests.bench import data, intent, join, quality, serving, swap, training
 
 
 def chain(settings: Settings) -> dict[str, float]:
@@ -28,6 +28,7 @@ PARTS = {
     "data": data.measure,
     "join": join.measure,
     "quality": quality.measure,
+    "intent": intent.measure,
 }
 
 
@@ -72,7 +73,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         out.append(
             f"four origins, {goal}: over {gain['over']}: {gain['gain']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
         )
-    return out
+    return out + intent.lines(found.get("intent", []))
 
 
 def main() -> int:
