@@ -39,5 +39,6 @@ RANKERS = {
     for goal in ("all", "novel")
 }
 ANNOTATION_TASKS = Asset(name="annotation_tasks", uri="mercato://annotation/batches", group="annotation")
+INTENT = Asset(name="intent", uri="mercato://artefacts/intent", group="artefacts")
 RELEASE = Asset(name="release", uri="mercato://releases", group="releases")
 DRIFT_REPORT = Asset(name="drift_report", uri="mercato://reports/drift", group="reports")

@@ -34,7 +34,7 @@ COMPARE = {
     doc_md=__doc__,
 )
 def bootstrap() -> None:
-    """History; then text and index, models, and rankers side by side; then the release beside the drift report."""
+    """History; then text and index, models, rankers, intent side by side; then the release beside the drift report."""
     text = start("train_embeddings", AS_OF)
     index = start("rebuild_index", AS_OF)
     if not shop().sells:  # a catalogue alone: search, and nothing to recommend from
@@ -44,10 +44,12 @@ def bootstrap() -> None:
     features = start("materialize_features", AS_OF)
     models = start("train_als", AS_OF)
     rankers = start("train_ranker", AS_OF)
-    chain(start("extract_sources", LOAD), start("clean_tables", LOAD), [text, features])
+    # The linear intent model takes a minute on one core; the nightly run trains the encoder.
+    intent = start("train_intent", {**AS_OF, "fine_tune": False})
+    chain(start("extract_sources", LOAD), start("clean_tables", LOAD), [text, features, intent])
     chain([text, features], index)
     chain(features, [models, rankers])
-    chain([index, models, rankers], start("assemble_release", AS_OF))
+    chain([index, models, rankers, intent], start("assemble_release", AS_OF))
     chain(rankers, start("report_drift", COMPARE))
 
 

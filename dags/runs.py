@@ -77,7 +77,7 @@ def publish(context: Mapping[str, Any], result: dict[str, Any]) -> dict[str, Any
 
 
 def start(
-    dag_id: str, conf: dict[str, str], run_id: str = "{{ run_id }}", *, wait: bool = True
+    dag_id: str, conf: dict[str, Any], run_id: str = "{{ run_id }}", *, wait: bool = True
 ) -> TriggerDagRunOperator:
     """A task that starts `dag_id` with `conf` (templates) and, unless told otherwise, waits for its end."""
     return TriggerDagRunOperator(

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     alert_webhook: SecretStr = SecretStr("")
     """Address that failed tasks and late runs are POSTed to as JSON (`text` fits Slack's and Teams' incoming webhooks);
     empty: they are in the log only. No data row goes there."""
+    public_sets: Path | None = None
+    """Folder of public sets of labelled messages (`data_contracts/intents/public_sets.yaml`); empty: none is used."""
     page: bool = False
     """Serve the page for people, which shows purchase histories to whoever reaches the port; the demo sets it."""
     enable_query_enhancement: bool = True

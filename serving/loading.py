@@ -13,6 +13,7 @@ from data_contracts.release import Manifest
 from data_contracts.shop import Shop, load_shop
 from serving.runtime.artefacts import Artefacts
 from serving.runtime.catalogue import Catalogue
+from serving.runtime.intent import IntentModel
 from serving.runtime.pipeline import Request, rank
 from serving.runtime.query.lexicon import Lexicon
 from serving.runtime.search import SearchEngine
@@ -37,6 +38,8 @@ class LiveRelease:
     lexicon: Lexicon | None
     """None: the release was built before query understanding; queries are taken as written."""
     suggester: Suggester
+    intent: IntentModel | None
+    """What a message wants; None where no intent model was trained yet."""
     shop: Shop
 
     @property
@@ -63,9 +66,9 @@ def load_release(
     manifest = store.release(release_id)
     paths = store.fetch(manifest)
     parse_in_child(paths, limit=limit)
-    artefacts, search, lexicon = parse(paths)
-    suggester = Suggester.of(lexicon)
-    live = LiveRelease(release_id, manifest, artefacts, search, lexicon, suggester, load_shop(manifest.identity.shop))
+    artefacts, search, lexicon, intent = parse(paths)
+    shop = load_shop(manifest.identity.shop)
+    live = LiveRelease(release_id, manifest, artefacts, search, lexicon, Suggester.of(lexicon), intent, shop)
     _warm(live, as_of)
     return live
 
@@ -97,3 +100,5 @@ def _warm(live: LiveRelease, as_of: datetime) -> None:
     for query in WARM_QUERIES:
         live.search.search(as_written(query), n=10)
     live.search.similar(0, n=10)
+    if live.intent is not None:
+        live.intent.answer("where is my order")

@@ -7,17 +7,19 @@ from data_contracts.errors import ArtefactRefused
 from serving.runtime import artefacts as runtime
 from serving.runtime import search
 from serving.runtime.artefacts import Artefacts
+from serving.runtime.intent import IntentModel
 from serving.runtime.query.lexicon import Lexicon
 from serving.runtime.search import SearchEngine
 
 _COULD_NOT_PARSE = 65
 
 
-def parse(paths: dict[str, Path]) -> tuple[Artefacts, SearchEngine, Lexicon | None]:
-    """The parts of a release from verified files; a release from before query understanding has no lexicon."""
+def parse(paths: dict[str, Path]) -> tuple[Artefacts, SearchEngine, Lexicon | None, IntentModel | None]:
+    """The parts of a release from verified files; an older release may have no lexicon, any may have no intent model."""
     artefacts = runtime.load(paths)
     lexicon = Lexicon.load(paths["query_lexicon"]) if "query_lexicon" in paths else None
-    return artefacts, search.load(paths, artefacts.catalogue), lexicon
+    intent = IntentModel.load(paths["intent"]) if "intent" in paths else None
+    return artefacts, search.load(paths, artefacts.catalogue), lexicon, intent
 
 
 def _main(arguments: list[str]) -> int:

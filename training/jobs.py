@@ -40,6 +40,8 @@ ARTEFACTS: Mapping[str, str] = {
     "ranker_novel": "train_ranker",
 }
 """Every artefact of a release -> the DAG that makes it."""
+OPTIONAL = ("intent",)
+"""Artefacts that join a release once they exist."""
 _FROM_SALES = ("train_als", "train_ranker")
 
 
@@ -292,9 +294,11 @@ def update_popularity(settings: Settings, until: datetime) -> dict[str, Any]:
 def assemble_release(settings: Settings, until: datetime) -> dict[str, Any]:
     """The release made of the newest artefact of each name that saw nothing after `until`, loaded once to prove it."""
     from serving.runtime import artefacts, search
+    from serving.runtime.intent import IntentModel
 
     store = ArtefactStore(paths.lake(settings))
     refs = {name: _need(store, name, until, dag) for name, dag in artefacts_of(load_shop(settings.shop)).items()}
+    refs |= {name: ref for name in OPTIONAL if (ref := store.newest_ref(name, until=until))}
     manifest = Manifest.of(
         ReleaseIdentity(
             shop=settings.shop,
@@ -313,6 +317,8 @@ def assemble_release(settings: Settings, until: datetime) -> dict[str, Any]:
     )
     files = store.fetch(manifest)
     search.load(files, artefacts.load(files).catalogue)
+    if "intent" in files:
+        IntentModel.load(files["intent"])
     store.save_release(manifest)
     return {"release_id": manifest.release_id, "artefacts": len(refs), "fit_until": until.isoformat()}
 

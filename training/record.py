@@ -1,7 +1,7 @@
 """How a trained artefact is kept: its bytes by hash, an MLflow run that says how it came about, a ref to the newest."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ def record(  # noqa: PLR0913
     metrics: Mapping[str, float] | None = None,
     feature_service: str = "",
     reproducible: Reproducible = Reproducible.BYTES,
+    beside: Sequence[Path] = (),
 ) -> ArtefactRef:
     """The ref of an artefact that `save` writes to the path it is given.
 
@@ -46,6 +47,7 @@ def record(  # noqa: PLR0913
         metrics: what training measured.
         feature_service: the service whose features it reads, if any.
         reproducible: what a replay may promise.
+        beside: files for people that the MLflow run keeps too, such as a report.
     """
     store = ArtefactStore(paths.lake(settings))
     tags = {
@@ -66,7 +68,8 @@ def record(  # noqa: PLR0913
         artefact = store.put(file, kind, reproducible=reproducible)
         run.metrics(metrics or {})
         run.tag("sha256", artefact.sha256)
-        run.artefact(file)
+        for each in (file, *beside):
+            run.artefact(each)
     ref = ArtefactRef(
         name=name,
         artefact=artefact,

@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from data_contracts.errors import BadContract
 
-LABELS = Path(__file__).parent / "labels.yaml"
+INTENTS = Path(__file__).parent
+"""Folder of the label set, the shop-intents set, and how public sets fit onto its labels."""
+LABELS = INTENTS / "labels.yaml"
 
 
 class Label(BaseModel):

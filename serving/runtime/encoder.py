@@ -26,6 +26,11 @@ class Encoder:
             tokenizer: `tokenizers` JSON file.
             threads: CPU threads of one call.
         """
+        return cls.of(model.read_bytes(), tokenizer.read_text(), threads=threads)
+
+    @classmethod
+    def of(cls, model: bytes, tokenizer: str, *, threads: int = 1) -> Self:
+        """An encoder from the contents of its two files."""
         import onnxruntime as ort
         from tokenizers import Tokenizer
 
@@ -33,8 +38,8 @@ class Encoder:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        loaded = Tokenizer.from_file(str(tokenizer))
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        loaded = Tokenizer.from_str(tokenizer)
         loaded.enable_truncation(MAX_TOKENS)
         loaded.enable_padding()
         return cls(session, loaded)

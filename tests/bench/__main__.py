@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 from mercato.settings import Settings
-from tests.bench import data, join, quality, redaction, search, serving, swap, training
+from tests.bench import data, intent, join, quality, redaction, search, serving, swap, training
 
 
 def chain(settings: Settings) -> dict[str, float]:
@@ -30,6 +30,7 @@ PARTS = {
     "quality": quality.measure,
     "redaction": redaction.measure,
     "search": search.measure,
+    "intent": intent.measure,
 }
 
 
@@ -77,6 +78,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         )
     out += redaction.lines(found.get("redaction", {}))
     return out
+    return out + intent.lines(found.get("intent", []))
 
 
 def main() -> int:

@@ -31,6 +31,7 @@ EXPECTED = {
     "report_drift",
     "train_als",
     "train_embeddings",
+    "train_intent",
     "train_ranker",
     "tune_encoder",
     "update_popularity",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from data_contracts.artefact_store import ArtefactStore
 from data_contracts.errors import ArtefactRefused
+from data_contracts.release import Kind, Manifest
 from mercato import paths
 from mercato.errors import StoreUnavailable
 from mercato.settings import Settings
@@ -22,6 +23,7 @@ from serving.loading import load_release, parse_in_child
 from serving.router import Router, Routing, bucket
 from tests.feature_repo.clean_sample import T
 from tests.serving.small_release import go_live
+from tests.training.small_intent import small_intent
 
 
 def document(generation: int, weights: dict[str, int]) -> RoutingDocument:
@@ -150,6 +152,25 @@ def test_changed_bytes_are_refused_before_they_are_parsed(home: Path, built: tup
     file.write_bytes(data)
     with pytest.raises(ArtefactRefused, match="ranker_all"):
         load_release(store, built[1], as_of=T)
+
+
+def test_a_release_answers_messages_once_it_has_an_intent_model(
+    home: Path, built: tuple[Path, str], tmp_path: Path
+) -> None:
+    """The intent model is optional; with it the live release says what a message wants, and a cut one is refused."""
+    store = ArtefactStore(paths.lake(Settings(home=home)))
+    before = store.release(built[1])
+    assert load_release(store, built[1], as_of=T).intent is None
+    file = small_intent().save(tmp_path / "intent")
+    artefacts = {**before.identity.artefacts, "intent": store.put(file, Kind.NPZ)}
+    manifest = Manifest.of(before.identity.model_copy(update={"artefacts": artefacts}), before.provenance)
+    store.save_release(manifest)
+    live = load_release(store, manifest.release_id, as_of=T)
+    assert live.intent is not None
+    assert live.intent.answer("where is my parcel").intent == "track"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ArtefactRefused, match="does not parse"):
+        parse_in_child({**store.fetch(before), "intent": file}, limit=60)
 
 
 def test_a_cut_file_is_refused(home: Path, built: tuple[Path, str], tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_catalogue_alone_makes_a_release_that_searches_and_recommends_without_
     store = jobs.ArtefactStore(paths.lake(settings))
     manifest = store.release(made["release_id"])
     assert sorted(manifest.identity.artefacts) == sorted(jobs.artefacts_of(load_shop("chorus")))
-    artefacts, engine, _ = parse(store.fetch(manifest))
+    artefacts, engine, _, _ = parse(store.fetch(manifest))
     stages = rank(Request(n=5), None, artefacts.catalogue, artefacts, AT)
     assert len(stages.results) == 5
     routing_store(settings).write("chorus", seen=0, weights={made["release_id"]: 10_000}, salt="s", reason="t", at=AT)

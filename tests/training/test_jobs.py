@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from data_contracts.artefact_store import ArtefactStore
 from data_contracts.errors import ArtefactRefused
-from data_contracts.release import Manifest
+from data_contracts.release import Kind, Manifest
 from mercato import paths
 from mercato.identity import identity
 from mercato.quality import evaluate_release
@@ -18,11 +18,13 @@ from mercato.settings import Settings
 from serving.runtime import artefacts, search
 from tests.lake_maker import sample_shop
 from tests.serving.small_release import write_encoder
+from tests.training.small_intent import small_intent
 from training import embeddings, fit, golden, jobs
 from training.clean import clean
 from training.errors import ArtefactMissing
 from training.extract import extract
 from training.fit import MODELS
+from training.record import record
 
 AT = datetime(2017, 12, 4, 5, tzinfo=UTC)
 
@@ -93,6 +95,17 @@ def test_nothing_in_a_release_is_a_pickle(settings: Settings, manifest: Manifest
 def test_assembling_twice_is_the_same_release(settings: Settings, manifest: Manifest) -> None:
     """The same artefacts are the same release."""
     assert jobs.assemble_release(settings, AT)["release_id"] == manifest.release_id
+
+
+def test_an_intent_model_joins_the_next_release(settings: Settings, manifest: Manifest) -> None:
+    """What was trained by itself becomes part of the release that is assembled after it."""
+    model = small_intent()
+    ref = record(
+        settings, "intent", model.save, kind=Kind.NPZ, fit_until=AT, config={}, snapshots={"intent_messages": "x"}
+    )
+    made = ArtefactStore(paths.lake(settings)).release(jobs.assemble_release(settings, AT)["release_id"])
+    assert made.identity.artefacts == {**manifest.identity.artefacts, "intent": ref.artefact}
+    (Path(paths.lake(settings).path("artefacts", "refs", "intent")) / "20171204T050000Z.json").unlink()
 
 
 @pytest.mark.parametrize("model", ["als", "ease", "user_knn", "co_purchase"])

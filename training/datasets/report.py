@@ -40,19 +40,24 @@ def page(manifest: DatasetManifest, contract: Contract, rows: pa.Table, found: S
         f"<h1>{escape(manifest.name)} <code>{escape(manifest.version)}</code></h1>",
         f"<p>{escape(contract.description['purpose'])}</p>",
         f"<p>{escape(contract.description.get('limitations', ''))}</p>",
-        _section("Counts", _counts(manifest)),
-        _section("Splits", _splits(manifest)),
-        _section("Splits over time", _over_time(rows)),
-        _section("Rules over rows", _row_rules(contract, manifest)),
-        _section("Rules over the table", _table_rules(contract, found)),
-        _section("Leakage", _table(("checked", "found"), manifest.leakage.items())),
-        _section("Columns", _columns(contract, rows)),
-        *(_section(f"Balance of {name}", _balance(rows, name)) for name in _classes(contract, rows)),
-        _section("Rows set aside", _examples(tally)),
+        section("Counts", _counts(manifest)),
+        section("Splits", _splits(manifest)),
+        section("Splits over time", _over_time(rows)),
+        section("Rules over rows", _row_rules(contract, manifest)),
+        section("Rules over the table", _table_rules(contract, found)),
+        section("Leakage", table_of(("checked", "found"), manifest.leakage.items())),
+        section("Columns", _columns(contract, rows)),
+        *(section(f"Balance of {name}", _balance(rows, name)) for name in _classes(contract, rows)),
+        section("Rows set aside", _examples(tally)),
     ]
+    return document(manifest.name, parts)
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """A whole HTML page of `parts`, which are HTML; nothing in it is loaded from elsewhere."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><title>{escape(manifest.name)}</title>'
+        f'<meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
 
@@ -69,7 +74,7 @@ def _counts(manifest: DatasetManifest) -> str:
         "SHA-256 of the rows": manifest.sha256,
         **{f"made of {name}": digest for name, digest in manifest.inputs.items()},
     }
-    return _table(("what", "value"), stated.items())
+    return table_of(("what", "value"), stated.items())
 
 
 def _splits(manifest: DatasetManifest) -> str:
@@ -85,7 +90,7 @@ def _splits(manifest: DatasetManifest) -> str:
         for name, part in manifest.splits.items()
     ]
     begins = ", ".join(each.isoformat() for each in manifest.cuts) or "not split by time"
-    return _table(("split", "rows", "share", "first event", "last event"), rows, numbers=(1, 2)) + (
+    return table_of(("split", "rows", "share", "first event", "last event"), rows, numbers=(1, 2)) + (
         f"<p>Split by {escape(manifest.split)}; validation and test begin at: {escape(begins)}.</p>"
     )
 
@@ -132,7 +137,7 @@ def _row_rules(contract: Contract, manifest: DatasetManifest) -> str:
             rows.append((rule.name, rule.dimension, rule.severity, f"{counts.get(rule.name, 0):,}", rule.description))
     named = {row[0] for row in rows}
     rows += [(name, "", "error", f"{n:,}", "") for name, n in manifest.broken.items() if name not in named]
-    return _table(("rule", "dimension", "severity", "rows", "reason"), rows, numbers=(3,))
+    return table_of(("rule", "dimension", "severity", "rows", "reason"), rows, numbers=(3,))
 
 
 def _table_rules(contract: Contract, found: Sequence[Measured]) -> str:
@@ -143,7 +148,7 @@ def _table_rules(contract: Contract, found: Sequence[Measured]) -> str:
         verdict = "not judged: too few rows" if each is None else "holds" if each.holds else f"BROKEN: {each}"
         value = "" if each is None else f"{each.value:g} {rule.unit}"
         rows.append((rule.name, rule.dimension, rule.severity, value, verdict, rule.description))
-    return _table(("rule", "dimension", "severity", "found", "verdict", "reason"), rows)
+    return table_of(("rule", "dimension", "severity", "found", "verdict", "reason"), rows)
 
 
 def _columns(contract: Contract, rows: pa.Table) -> str:
@@ -159,7 +164,7 @@ def _columns(contract: Contract, rows: pa.Table) -> str:
         distinct = f"{pc.count_distinct(values).as_py():,}"
         said.append((column.name, column.logicalType, column.classification, nulls, distinct, span, column.description))
     head = ("column", "type", "classification", "nulls", "distinct", "range", "meaning")
-    return _table(head, said, numbers=(3, 4))
+    return table_of(head, said, numbers=(3, 4))
 
 
 def _classes(contract: Contract, rows: pa.Table) -> list[str]:
@@ -192,7 +197,7 @@ def _balance(rows: pa.Table, name: str) -> str:
         )
         for value, n in sorted(totals.items(), key=lambda each: (-each[1], each[0]))[:_MOST_CLASSES]
     ]
-    return _table(("value", "rows", "share", *SPLITS), body, numbers=(1, 2, 3, 4, 5))
+    return table_of(("value", "rows", "share", *SPLITS), body, numbers=(1, 2, 3, 4, 5))
 
 
 def _examples(tally: Tally) -> str:
@@ -201,11 +206,14 @@ def _examples(tally: Tally) -> str:
     return "".join(f"<p><code>{escape(each)}</code></p>" for each in tally.examples)
 
 
-def _section(title: str, body: str) -> str:
+def section(title: str, body: str) -> str:
+    """A heading and its HTML."""
     return f'<h2>{escape(title)}</h2><div class="wide">{body}</div>'
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence[int] = ()) -> str:
+def table_of(head: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence[int] = ()) -> str:
+    """An HTML table; columns whose places are in `numbers` are set to the right."""
+
     def cell(tag: str, at: int, value: Any) -> str:
         text = str(value)
         kind = "n" if at in numbers else "ok" if text == "holds" else "warn" if text.startswith("BROKEN") else ""

@@ -1,0 +1,192 @@
+"""What a shopper wants, from one message: a linear model over pieces of words, an encoder with a head, or both.
+
+One artefact, one file: arrays, ONNX and tokenizer are plain data inside it, so no encoder can meet another's labels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_contracts.errors import ArtefactRefused
+from feature_repo.message_text import message_features, tidy
+from serving.runtime import npz
+from serving.runtime.encoder import Encoder
+
+Floats = NDArray[np.float32]
+OUT_OF_SCOPE: Final = "out_of_scope"
+"""The label of a message that no shop's assistant answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntentAnswer:
+    """One message, understood."""
+
+    intent: str
+    confidence: float
+    """Calibrated, in [0, 1]: of messages answered with .8, eight in ten are right."""
+    probabilities: Mapping[str, float]
+    """Of every label, highest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class WordsModel:
+    """Logistic regression over TF-IDF of `message_features`.
+
+    Attributes:
+        vocabulary: piece -> row of weights.
+        idf: (pieces,) float32.
+        weights: (pieces, labels) float32.
+        bias: (labels,) float32.
+    """
+
+    vocabulary: Mapping[str, int]
+    idf: Floats
+    weights: Floats
+    bias: Floats
+
+    def logits(self, message: str) -> Floats:
+        """(labels,) float32; the bias alone when no piece is known."""
+        known: Counter[int] = Counter()
+        for piece in message_features(message):
+            row = self.vocabulary.get(piece)
+            if row is not None:
+                known[row] += 1
+        if not known:
+            return self.bias
+        rows = np.fromiter(known.keys(), np.int64, len(known))
+        values = (1.0 + np.log(np.fromiter(known.values(), np.float32, len(known)))) * self.idf[rows]
+        values /= np.linalg.norm(values)
+        return np.asarray(values @ self.weights[rows] + self.bias, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderModel:
+    """A transformer with its head: ONNX from (1, s) ids and mask to (1, labels) logits."""
+
+    model: bytes
+    tokenizer: bytes
+    prefix: str
+    """What the encoder was trained to read before a text."""
+    encoder: Encoder
+
+    @classmethod
+    def of(cls, model: bytes, tokenizer: bytes, prefix: str) -> Self:
+        """The encoder of its two files, on one thread.
+
+        Raises:
+            ArtefactRefused: one of them does not parse.
+        """
+        try:
+            return cls(model, tokenizer, prefix, Encoder.of(model, tokenizer.decode()))
+        except Exception as problem:
+            # Neither library's errors share a base class that it exports.
+            raise ArtefactRefused(
+                f"found an intent encoder that does not parse ({problem}); train it again"
+            ) from problem
+
+    def logits(self, message: str) -> Floats:
+        """(labels,) float32."""
+        return np.asarray(self.encoder.encode([self.prefix + tidy(message)])[0], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class IntentModel:
+    """The intent model of one release; thread-safe.
+
+    meta: kind, labels, temperature, threshold, words_weight, encoder_weight, prefix, fit_until, method, and how it was
+    made.
+    """
+
+    kind: ClassVar[str] = "intent"
+    meta: Mapping[str, Any]
+    words: WordsModel | None = None
+    encoder: EncoderModel | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every intent, in the order of the logits."""
+        return tuple(self.meta["labels"])
+
+    def logits(self, message: str) -> Floats:
+        """(labels,) float32: the weighted sum of the parts, before temperature."""
+        total = np.zeros(len(self.meta["labels"]), np.float32)
+        if self.words is not None:
+            total += np.float32(self.meta["words_weight"]) * self.words.logits(message)
+        if self.encoder is not None:
+            total += np.float32(self.meta["encoder_weight"]) * self.encoder.logits(message)
+        return total
+
+    def probabilities(self, message: str) -> Floats:
+        """(labels,) float32, calibrated by the temperature; they add up to 1."""
+        found: Floats = softmax(self.logits(message)[None] / np.float32(self.meta["temperature"]))[0]
+        return found
+
+    def answer(self, message: str) -> IntentAnswer:
+        """The intent of one message."""
+        found = self.probabilities(message)
+        at, confidence = decide(found[None], self.labels, float(self.meta["threshold"]))
+        order = np.argsort(-found, kind="stable")
+        said = {self.labels[i]: float(found[i]) for i in order}
+        return IntentAnswer(self.labels[int(at[0])], float(confidence[0]), said)
+
+    def save(self, path: Path) -> Path:
+        """Writes the one file of this artefact."""
+        arrays: dict[str, NDArray[Any]] = {}
+        if self.words is not None:
+            pieces = sorted(self.words.vocabulary, key=self.words.vocabulary.__getitem__)
+            arrays |= {"pieces": npz.pack_text(pieces), "idf": self.words.idf, "weights": self.words.weights,
+                       "bias": self.words.bias}  # fmt: skip
+        if self.encoder is not None:
+            arrays |= {
+                "model": np.frombuffer(self.encoder.model, np.uint8),
+                "tokenizer": np.frombuffer(self.encoder.tokenizer, np.uint8),
+            }
+        return npz.write(path, arrays, {**self.meta, "kind": self.kind}, compressed=False)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The model of one file, whose hash the caller has verified.
+
+        Raises:
+            ArtefactRefused: it is no intent model, or lacks a part.
+        """
+        arrays, meta = npz.read(path, cls.kind)
+        words = encoder = None
+        if "idf" in arrays:
+            pieces = npz.unpack_text(arrays["pieces"], arrays["idf"].size)
+            vocabulary = {piece: row for row, piece in enumerate(pieces)}
+            words = WordsModel(vocabulary, arrays["idf"], arrays["weights"], arrays["bias"])
+        if "model" in arrays:
+            encoder = EncoderModel.of(arrays["model"].tobytes(), arrays["tokenizer"].tobytes(), meta["prefix"])
+        if words is None and encoder is None:
+            raise ArtefactRefused(f"found an intent model without words and encoder in {path.name}; train it again")
+        return cls(meta, words, encoder)
+
+
+def softmax(logits: NDArray[Any]) -> Floats:
+    """(n, labels) float32 probabilities of (n, labels) logits."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float32)
+
+
+def decide(probabilities: Floats, labels: Sequence[str], threshold: float) -> tuple[NDArray[np.int64], Floats]:
+    """(n,) label of each row and (n,) confidence.
+
+    Out of scope where that label is the most probable, or where no other reaches `threshold`; its confidence is what
+    the best label in scope leaves over. Without that label the most probable one is taken.
+    """
+    if OUT_OF_SCOPE not in labels:
+        return probabilities.argmax(axis=1), probabilities.max(axis=1)
+    out = labels.index(OUT_OF_SCOPE)
+    inside = probabilities.copy()
+    inside[:, out] = -1.0
+    best, sure = inside.argmax(axis=1), inside.max(axis=1)
+    refused = (probabilities[:, out] >= sure) | (sure < threshold)
+    return np.where(refused, out, best), np.where(refused, 1.0 - sure, sure).astype(np.float32)

@@ -1,0 +1,20 @@
+"""An intent model over pieces of words, of a few real messages."""
+
+import numpy as np
+import pandas as pd
+
+from serving.runtime.intent import IntentModel
+from training.intent_data import shop_intents
+from training.intent_linear import fit_words
+
+
+def small_intent() -> IntentModel:
+    """Three intents in English; no encoder."""
+    rows = shop_intents("train")
+    rows = rows[rows["intent"].isin(["greeting", "track", "out_of_scope"]) & (rows["language"] == "en")]
+    labels = sorted(rows["intent"].unique())
+    codes = np.asarray(pd.Categorical(rows["intent"], categories=labels).codes, np.int64)
+    words = fit_words(rows["text"].tolist(), codes, np.ones(len(rows), np.float32), regularisation=10.0)
+    meta = {"kind": "intent", "labels": labels, "method": "words", "words_weight": 1.0, "temperature": 1.0,
+            "threshold": 0.0, "fit_until": "2017-12-04T05:00:00+00:00"}  # fmt: skip
+    return IntentModel(meta, words)

@@ -1,0 +1,275 @@
+"""The intent model: what it learns from, how it is trained, exported, chosen and reported."""
+
+import json
+import os
+import signal
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from data_contracts.artefact_store import ArtefactStore
+from data_contracts.errors import ArtefactRefused
+from mercato import paths
+from mercato.settings import Settings
+from serving.runtime import npz
+from serving.runtime.intent import OUT_OF_SCOPE, EncoderModel, IntentModel, decide
+from tests.training import small_bert
+from training import intent_encoder as encoders
+from training import intent_job
+from training.base_models import load_base
+from training.errors import NotEnoughData
+from training.intent import FINE_TUNED, IntentRun, train
+from training.intent_calibration import calibrate, ece
+from training.intent_config import IntentConfig
+from training.intent_data import COLUMNS, Messages, annotated, gather, public_rows, read_alike, shop_intents
+from training.intent_linear import fit_words, row_weights
+from training.intent_metrics import judged, per_intent, summary
+from training.intent_robustness import code_switched, with_typos
+
+AT = datetime(2017, 12, 4, 5, tzinfo=UTC)
+NONE = pd.DataFrame(columns=list(COLUMNS))
+SMALL = {"greeting", "track", OUT_OF_SCOPE}
+
+
+def small_messages() -> Messages:
+    """Real messages of three intents, English and Hindi: few enough to train on in a second."""
+    whole = gather({}, NONE, validation_share=0.15)
+    keep = [
+        part[part["intent"].isin(SMALL) & part["language"].isin(["en", "hi"])].reset_index(drop=True)
+        for part in (whole.train, whole.validation, whole.test)
+    ]
+    return Messages(*keep)
+
+
+@pytest.fixture(scope="module")
+def messages() -> Messages:
+    return small_messages()
+
+
+@pytest.fixture(scope="module")
+def config(messages: Messages, tmp_path_factory: pytest.TempPathFactory) -> IntentConfig:
+    base = small_bert.write(tmp_path_factory.mktemp("bert"), messages.train["text"].tolist())
+    return IntentConfig(base_model=base, epochs=2, learning_rate=1e-3, romanise=False)
+
+
+@pytest.fixture(scope="module")
+def run(config: IntentConfig, messages: Messages, tmp_path_factory: pytest.TempPathFactory) -> IntentRun:
+    return train(config, messages, AT, tmp_path_factory.mktemp("checkpoints"))
+
+
+def test_the_shop_set_has_every_label_in_every_language() -> None:
+    """About 80 messages to train and 40 to test per label and language; none reads like one on the other side."""
+    learned, tested = shop_intents("train"), shop_intents("test")
+    assert learned.groupby(["intent", "language"]).size().min() >= 80
+    assert set(tested.groupby(["intent", "language"]).size()) == {40}
+    assert tested["intent"].nunique() == 9
+    assert not {*map(read_alike, learned["text"])} & {*map(read_alike, tested["text"])}
+
+
+def test_no_message_is_on_two_sides_and_public_ones_only_train(tmp_path: Path) -> None:
+    """A public row that reads like a test message is left out; validation and test hold no public row."""
+    taken = shop_intents("test")["text"].iloc[0]
+    public = pd.DataFrame([(taken.upper() + "!", "cart", "en", "public:x"), ("q7 z9", "cart", "en", "public:x")],
+                          columns=list(COLUMNS))  # fmt: skip
+    parts = gather({}, public, validation_share=0.15)
+    sides = [{*map(read_alike, part["text"])} for part in (parts.train, parts.validation, parts.test)]
+    assert not sides[0] & sides[1]
+    assert not (sides[0] | sides[1]) & sides[2]
+    assert "q7 z9" in set(parts.train["text"])
+    assert not parts.validation["origin"].str.startswith("public:").any()
+    assert annotated(paths.lake(Settings(home=tmp_path)), AT) == {}
+    with pytest.raises(NotEnoughData, match="label more"):
+        gather({"train": public.iloc[:1].assign(text="w5 w6", intent="new_label")}, NONE, validation_share=0.15)
+
+
+def test_public_sets_are_mapped_by_class_and_bounded(tmp_path: Path) -> None:
+    """Classes of a public set become our labels, so many rows of each at most; a set that is not there is left out."""
+    rows = [{"instruction": f"order {n} please", "intent": "place_order"} for n in range(30)]
+    names = ["track_order", "cancel_order", "change_order", "change_shipping_address", "check_cancellation_fee",
+             "check_invoice", "check_payment_methods", "check_refund_policy", "complaint",
+             "contact_customer_service", "contact_human_agent", "create_account", "delete_account", "delivery_options",
+             "edit_account", "get_invoice", "get_refund", "payment_issue", "recover_password", "registration_problems",
+             "set_up_shipping_address", "switch_account", "track_refund", "newsletter_subscription"]  # fmt: skip
+    rows += [{"instruction": f"about {name}", "intent": name} for name in names]
+    pd.DataFrame(rows).to_csv(tmp_path / "bitext_customer_support_4514.csv", index=False)
+    found = public_rows(tmp_path)
+    assert found["intent"].value_counts().to_dict() == {"help": 22, "cart": 12, "track": 1}
+    assert set(found["origin"]) == {"public:bitext"}
+    assert public_rows(tmp_path / "nowhere").empty
+
+
+def test_rare_labels_weigh_as_much_as_frequent_ones() -> None:
+    """Three rows of one label and one of another: each label weighs 2 of 4 in all."""
+    found = row_weights(np.array([0, 0, 0, 1]), np.ones(4, np.float32))
+    np.testing.assert_allclose(found, [2 / 3, 2 / 3, 2 / 3, 2.0], rtol=1e-6)
+
+
+def test_words_are_served_as_scikit_learn_computes_them(messages: Messages) -> None:
+    """The served arithmetic is TF-IDF and logistic regression, piece by piece, also for a text of no known piece."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    from feature_repo.message_text import message_features
+
+    texts = messages.train["text"].tolist()
+    codes = pd.Categorical(messages.train["intent"]).codes.astype(np.int64)
+    words = fit_words(texts, codes, np.ones(len(texts), np.float32), regularisation=10.0)
+    matrix = TfidfVectorizer(analyzer=message_features, sublinear_tf=True, min_df=2).fit(texts)
+    for text in messages.test["text"].iloc[::25]:
+        expected = matrix.transform([text]) @ words.weights + words.bias
+        np.testing.assert_allclose(words.logits(text), expected[0], atol=1e-4)
+    np.testing.assert_array_equal(words.logits(""), words.bias)
+
+
+def test_what_is_judged_is_what_is_served(run: IntentRun, messages: Messages, tmp_path: Path) -> None:
+    """A saved model answers as before it was saved; its probabilities add up to 1, highest first."""
+    for each in run.candidates:
+        loaded = IntentModel.load(each.model.save(tmp_path / "intent"))
+        text = messages.test["text"].iloc[0]
+        said = loaded.answer(text)
+        assert said == each.model.answer(text)
+        assert sum(said.probabilities.values()) == pytest.approx(1.0, abs=1e-5)
+        assert list(said.probabilities.values()) == sorted(said.probabilities.values(), reverse=True)
+    with pytest.raises(ArtefactRefused, match="without words and encoder"):
+        IntentModel.load(npz.write(tmp_path / "empty", {}, {"kind": "intent"}))
+    with pytest.raises(ArtefactRefused, match="does not parse"):
+        EncoderModel.of(b"no model", b"{}", "")
+
+
+def test_every_part_of_a_run_is_there(run: IntentRun, messages: Messages) -> None:
+    """Linear candidates beside the fine-tuned; the export says what each variant scored; words beat guessing."""
+    assert [each.name for each in run.candidates] == [
+        "words", "frozen", "frozen + words", "fine-tuned", "fine-tuned + words"
+    ]  # fmt: skip
+    assert set(run.exports[FINE_TUNED]) >= {"float32", "int8"}
+    assert len(run.curve) >= 1
+    rows = judged(run.named("words").model, messages.test)
+    assert summary(rows)["accuracy"] > 0.6  # three intents: guessing gives a third
+    assert {"likelier", "margin"} <= set(run.suspicious.columns)
+
+
+def test_the_cheaper_model_ships_unless_the_encoder_wins(run: IntentRun) -> None:
+    """The verdict decides, not the difference."""
+    assert run.choose(lambda _a, _b: True).fine_tuned
+    cheap = run.choose(lambda _a, _b: False)
+    assert not cheap.fine_tuned
+    assert cheap.accuracy == max(each.accuracy for each in run.candidates if not each.fine_tuned)
+
+
+def test_a_label_that_is_wrong_is_doubted(messages: Messages, config: IntentConfig, tmp_path: Path) -> None:
+    """Ten training labels changed on purpose are doubted three times as often as the others."""
+    spoiled = messages.train.copy()
+    picked = spoiled.index[spoiled["intent"] == "track"][:10]
+    spoiled.loc[picked, "intent"] = "greeting"
+    changed = Messages(spoiled, messages.validation, messages.test)
+    found = train(config.model_copy(update={"fine_tune": False}), changed, AT, tmp_path).suspicious
+    doubted = spoiled["text"].isin(found["text"])
+    assert doubted[picked].mean() > 3 * doubted.drop(picked).mean()
+
+
+def tune(config: IntentConfig, messages: Messages, checkpoints: Path) -> tuple[list[dict[str, float]], np.ndarray]:
+    """(curve, the head's weights) of fine-tuning on 64 messages."""
+    bert, tokenizer = load_base(config.base_model)
+    torch.manual_seed(0)
+    model = encoders.Classifier(bert, 3, train_word_embeddings=False)
+    rows = messages.train.iloc[:: max(1, len(messages.train) // 64)].iloc[:64]
+    ids = encoders.encoded(tokenizer, rows["text"].tolist(), "", config.max_length)
+    codes = np.asarray(pd.Categorical(rows["intent"]).codes, np.int64)
+    read = (ids, codes, np.ones(len(ids), np.float32))
+    curve = encoders.fine_tune(model, tokenizer, config, train=read, validation=read, checkpoints=checkpoints)
+    return curve, model.head.weight.detach().numpy().copy()
+
+
+def test_training_goes_on_after_a_kill(messages: Messages, config: IntentConfig, tmp_path: Path) -> None:
+    """Kill -9 after the first checkpoint: the next run resumes there and ends with the weights of a run left alone."""
+    long = config.model_copy(update={"epochs": 12, "patience": 99})
+    killed = tmp_path / "killed"
+    child = os.fork()
+    if child == 0:
+        os.close(1)
+        os.close(2)
+        try:
+            tune(long, messages, killed)
+        finally:
+            os._exit(0)
+    end = time.monotonic() + 120
+    while not list(killed.glob("checkpoint-*/trainer_state.json")) and time.monotonic() < end:
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it was over before it was killed"
+    left = {each.name for each in killed.glob("checkpoint-*")}
+    (resumed, again), (alone, once) = tune(long, messages, killed), tune(long, messages, tmp_path / "alone")
+    assert left, "no checkpoint was written"
+    assert [each["epoch"] for each in resumed] == [float(n) for n in range(1, 13)]
+    np.testing.assert_allclose([each["loss"] for each in resumed], [each["loss"] for each in alone], rtol=1e-4)
+    np.testing.assert_allclose(again, once, atol=1e-5)
+
+
+def test_the_threshold_refuses_what_nothing_is_sure_of() -> None:
+    """Below the threshold the answer is out of scope, and its confidence is what the best label leaves over."""
+    labels = ("cart", OUT_OF_SCOPE, "track")
+    found, sure = decide(np.array([[0.5, 0.1, 0.4], [0.3, 0.6, 0.1], [0.9, 0.0, 0.1]], np.float32), labels, 0.55)
+    assert found.tolist() == [1, 1, 0]
+    np.testing.assert_allclose(sure, [0.5, 0.7, 0.9], rtol=1e-6)
+    assert decide(np.array([[0.4, 0.6]], np.float32), ("a", "b"), 0.9)[0].tolist() == [1]
+
+
+def test_temperature_makes_confidence_honest() -> None:
+    """Logits that are right in 8 of 10 at any size get a temperature at which they say .8."""
+    truth = np.array([0] * 80 + [1] * 20)
+    logits = np.tile(np.array([10.0, 0.0], np.float32), (100, 1))
+    found = calibrate([logits], truth, ("a", "b"))
+    assert found.probabilities([logits])[0, 0] == pytest.approx(0.8, abs=0.01)
+    assert ece(np.full(100, 1.0, np.float32), truth == 0) == pytest.approx(0.2)
+    assert ece(np.full(100, 0.8, np.float32), truth == 0) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_precision_and_recall_by_hand() -> None:
+    """Two of three carts found, one false alarm: precision 2/3, recall 2/3."""
+    rows = pd.DataFrame({"intent": ["cart", "cart", "cart", "help"], "predicted": ["cart", "cart", "help", "cart"]})
+    table = per_intent(rows)
+    assert table.loc["cart", "precision"] == pytest.approx(2 / 3)
+    assert table.loc["cart", "recall"] == pytest.approx(2 / 3)
+    assert table.loc["help", "recall"] == 0.0
+
+
+def test_messages_are_made_worse_in_the_way_that_is_said() -> None:
+    """A typo changes long words only, by one edit; code-switching leaves no Devanagari."""
+    changed = with_typos("where is my package", np.random.default_rng(1))
+    assert changed.split()[1:3] == ["is", "my"]
+    assert changed != "where is my package"
+    assert abs(len(changed) - len("where is my package")) <= 2
+    assert code_switched("मेरा order कहाँ है", np.random.default_rng(0)) == "mera order kahan hai"
+
+
+def test_a_run_leaves_model_report_and_next_batch(
+    config: IntentConfig, messages: Messages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The artefact is found by its ref, the batch by its path; the same labels and recipe train nothing again."""
+    monkeypatch.setattr(intent_job, "messages_of", lambda *_: messages)
+    pages: list[str] = []
+    kept = intent_job.record
+    monkeypatch.setattr(
+        intent_job, "record", lambda *a, **k: (pages.extend(each.read_text() for each in k["beside"]), kept(*a, **k))[1]
+    )
+    settings = Settings(home=tmp_path, mlflow_url="none")
+    said = intent_job.train_intent(settings, AT, wins=lambda _a, _b: True, fine_tune=False, config=config)
+    lake = paths.lake(settings)
+    ref = ArtefactStore(lake).newest_ref("intent", until=AT)
+    assert ref is not None
+    model = IntentModel.load(ArtefactStore(lake).fetch_one("intent", ref.artefact))
+    assert model.meta["method"] == said["method"]
+    batch = lake.read_json(said["hard_messages"])
+    assert {each["reason"] for each in batch} <= {"error", "doubted label"}
+    assert {"text", "language", "origin", "label", "predicted", "confidence", "reason"} == set(batch[0])
+    assert json.loads(pages[1]) == batch
+    for heading in ("By intent and language", "Confusion", "Calibration", "Robustness", "in doubt"):
+        assert heading in pages[0]
+    assert "http" not in pages[0].replace("http-equiv", "")
+    again = intent_job.train_intent(settings, AT, wins=lambda _a, _b: True, fine_tune=False, config=config)
+    assert again["unchanged"] is True
+    assert again["sha256"] == said["sha256"]

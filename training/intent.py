@@ -1,0 +1,270 @@
+"""One run of the intent model: linear models and the fine-tuned encoder, each exported and calibrated as it serves."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import structlog
+from numpy.typing import NDArray
+
+from feature_repo.message_text import romanised
+from serving.runtime.intent import EncoderModel, IntentModel, WordsModel, softmax
+from training.intent_calibration import Calibration, calibrate
+from training.intent_config import IntentConfig
+from training.intent_data import PUBLIC, Messages
+from training.intent_linear import fit_head, fit_words, row_weights
+from training.intent_metrics import judged
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int64]
+WORDS: Final = "words"
+FROZEN: Final = "frozen"
+FINE_TUNED: Final = "fine-tuned"
+_FOLDS: Final = 4
+_EXAMPLE: Final = "where is my order"
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that could ship, and which messages of validation it gets right."""
+
+    name: str
+    model: IntentModel
+    right: NDArray[np.bool_]
+
+    @property
+    def fine_tuned(self) -> bool:
+        """Whether its encoder was trained."""
+        return self.name.startswith(FINE_TUNED)
+
+    @property
+    def accuracy(self) -> float:
+        """On validation, in [0, 1]."""
+        return float(self.right.mean())
+
+
+@dataclass(frozen=True, slots=True)
+class IntentRun:
+    """The outcome of one training run."""
+
+    candidates: tuple[Candidate, ...]
+    """Every one, the cheap ones first."""
+    curve: list[dict[str, float]]
+    """Epoch, loss and accuracy on validation of each evaluation while the encoder was trained."""
+    exports: Mapping[str, Mapping[str, float]]
+    """Encoder -> variant of its export -> accuracy on validation."""
+    seconds: Mapping[str, float]
+    """CPU seconds of each part."""
+    suspicious: pd.DataFrame
+    """Training rows whose label the linear models, fitted without them, do not believe; the least believed first."""
+
+    def named(self, name: str) -> Candidate:
+        """One candidate."""
+        return next(each for each in self.candidates if each.name == name)
+
+    def choose(self, wins: Callable[[Sequence[float], Sequence[float]], bool]) -> Candidate:
+        """The candidate that ships: the best fine-tuned one if it `wins` over the best cheap one, else that.
+
+        Args:
+            wins: (challenger's, rival's) 1.0 for each message that it got right -> whether the gain is beyond doubt.
+        """
+        cheap = max((each for each in self.candidates if not each.fine_tuned), key=lambda each: each.accuracy)
+        tuned = max((each for each in self.candidates if each.fine_tuned), key=lambda each: each.accuracy, default=None)
+        if tuned and wins(tuned.right.astype(float).tolist(), cheap.right.astype(float).tolist()):
+            return tuned
+        return cheap
+
+
+@dataclass
+class _Work:
+    """What the steps of one run share."""
+
+    config: IntentConfig
+    messages: Messages
+    until: datetime
+    labels: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    exports: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.labels = self.messages.labels
+        self.truth = self.codes(self.messages.validation)
+
+    def codes(self, rows: pd.DataFrame) -> Labels:
+        """(n,) label numbers."""
+        return np.asarray(pd.Categorical(rows["intent"], categories=list(self.labels)).codes, np.int64)
+
+    def weights(self, rows: pd.DataFrame) -> Floats:
+        """(n,) row weights: the origin's, then balanced over labels."""
+        own = np.where(rows["origin"].str.startswith(PUBLIC), self.config.public_weight, 1.0).astype(np.float32)
+        return row_weights(self.codes(rows), own)
+
+    def timed(self, name: str, begun: float) -> None:
+        """Note the CPU seconds since `begun`."""
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.process_time() - begun, 1)
+        log.info("intent.done", part=name, cpu_seconds=self.seconds[name])
+
+
+def train(config: IntentConfig, messages: Messages, until: datetime, checkpoints: Path) -> IntentRun:
+    """Train, export and calibrate every candidate.
+
+    Args:
+        config: the recipe.
+        messages: to learn from and to judge by; `test` is not looked at.
+        until: nothing at or after it was seen.
+        checkpoints: folder of the fine-tuning; a run that was killed goes on from what it left there.
+    """
+    from training import intent_encoder as encoders
+    from training.base_models import load_base, query_prefix
+
+    work = _Work(config, messages, until)
+    train_rows = messages.train
+    begun = time.process_time()
+    words = None
+    if config.words:
+        words = fit_words(
+            train_rows["text"].tolist(),
+            work.codes(train_rows),
+            work.weights(train_rows),
+            regularisation=config.regularisation,
+        )
+    work.timed(WORDS, begun)
+    begun = time.process_time()
+    prefix = query_prefix(config.base_model)
+    bert, tokenizer = load_base(config.base_model)
+    model = encoders.Classifier(bert, len(work.labels), train_word_embeddings=config.train_word_embeddings)
+    ids = encoders.encoded(tokenizer, train_rows["text"].tolist(), prefix, config.max_length)
+    features = encoders.features_of(model, tokenizer, ids)
+    model.set_head(
+        *fit_head(features, work.codes(train_rows), work.weights(train_rows), regularisation=config.head_regularisation)
+    )
+    frozen = _exported(work, FROZEN, model, tokenizer, prefix)
+    work.timed(FROZEN, begun)
+    begun = time.process_time()
+    doubts = suspicious(work, features) if words is not None else train_rows.iloc[:0].assign(likelier="", margin=0.0)
+    work.timed("doubts", begun)
+    candidates = [*([_candidate(work, WORDS, words, None)] if words else []), *_with(work, FROZEN, words, frozen)]
+    curve: list[dict[str, float]] = []
+    if config.fine_tune:
+        begun = time.process_time()
+        curve = _fine_tune(work, model, tokenizer, prefix, checkpoints)
+        tuned = _exported(work, FINE_TUNED, model, tokenizer, prefix)
+        work.timed(FINE_TUNED, begun)
+        candidates += _with(work, FINE_TUNED, words, tuned)
+    return IntentRun(tuple(candidates), curve, work.exports, work.seconds, doubts)
+
+
+def _with(work: _Work, name: str, words: WordsModel | None, encoder: EncoderModel) -> list[Candidate]:
+    """The encoder by itself, and with the words beside it where there are some."""
+    alone = _candidate(work, name, None, encoder)
+    return [alone, _candidate(work, f"{name} + {WORDS}", words, encoder)] if words else [alone]
+
+
+def _fine_tune(work: _Work, model: Any, tokenizer: Any, prefix: str, checkpoints: Path) -> list[dict[str, float]]:
+    from training import intent_encoder as encoders
+
+    def read(rows: pd.DataFrame, weights: Floats) -> tuple[list[list[int]], Labels, Floats]:
+        ids = encoders.encoded(tokenizer, rows["text"].tolist(), prefix, work.config.max_length)
+        return ids, work.codes(rows), weights
+
+    rows = work.messages.train
+    if work.config.romanise:
+        hindi = rows[rows["language"] == "hi"]
+        rows = pd.concat(
+            [rows, hindi.assign(text=hindi["text"].map(romanised), language="hinglish")], ignore_index=True
+        )
+    held = work.messages.validation
+    return encoders.fine_tune(
+        model,
+        tokenizer,
+        work.config,
+        train=read(rows, work.weights(rows)),
+        validation=read(held, np.ones(len(held), np.float32)),
+        checkpoints=checkpoints,
+    )
+
+
+def _exported(work: _Work, name: str, model: Any, tokenizer: Any, prefix: str) -> EncoderModel:
+    from training.intent_export import export
+
+    texts = work.messages.validation["text"].tolist()
+
+    def accuracy(encoder: EncoderModel) -> float:
+        return float((logits_of(encoder, texts).argmax(axis=1) == work.truth).mean())
+
+    made = export(model, tokenizer, prefix, accuracy=accuracy, example=tokenizer(_EXAMPLE)["input_ids"])
+    work.exports[name] = made.tried
+    log.info("intent.exported", encoder=name, variant=made.variant, tried=made.tried)
+    return made.encoder
+
+
+def logits_of(part: EncoderModel | WordsModel, texts: Sequence[str]) -> Floats:
+    """(n, labels) float32, one message at a time, as they are served."""
+    return np.stack([part.logits(text) for text in texts])
+
+
+def _candidate(work: _Work, name: str, words: WordsModel | None, encoder: EncoderModel | None) -> Candidate:
+    texts = work.messages.validation["text"].tolist()
+    parts = [logits_of(part, texts) for part in (words, encoder) if part is not None]
+    found = calibrate(parts, work.truth, work.labels)
+    model = IntentModel(_meta(work, name, found, words, encoder), words, encoder)
+    return Candidate(name, model, judged(model, work.messages.validation)["right"].to_numpy())
+
+
+def _meta(
+    work: _Work, name: str, found: Calibration, words: WordsModel | None, encoder: EncoderModel | None
+) -> dict[str, Any]:
+    both = words is not None and encoder is not None
+    return {
+        "kind": IntentModel.kind,
+        "method": name,
+        "labels": list(work.labels),
+        "words_weight": found.weights[0] if words is not None else 0.0,
+        "encoder_weight": found.weights[1 if both else 0] if encoder is not None else 0.0,
+        "temperature": found.temperature,
+        "threshold": found.threshold,
+        "prefix": encoder.prefix if encoder is not None else "",
+        "fit_until": work.until.isoformat(),
+        "messages": work.messages.digest(),
+        "config": work.config.model_dump(),
+    }
+
+
+def suspicious(work: _Work, features: Floats) -> pd.DataFrame:
+    """Training rows whose label the linear models do not believe: text, intent, language, origin, likelier, margin.
+
+    Confident learning (Northcutt et al., JAIR 2021): of models fitted on the other folds, a label is doubted when its
+    own probability is below, and another's above, the average that rows labelled so get.
+    """
+    rows = work.messages.train
+    labels, weights = work.codes(rows), work.weights(rows)
+    texts = rows["text"].tolist()
+    fold = np.arange(len(rows)) % _FOLDS
+    fold = fold[np.random.default_rng(work.config.seed).permutation(len(rows))]
+    found = np.zeros((len(rows), len(work.labels)), np.float64)
+    for each in range(_FOLDS):
+        inside, out = np.flatnonzero(fold != each), np.flatnonzero(fold == each)
+        head, bias = fit_head(
+            features[inside], labels[inside], weights[inside], regularisation=work.config.head_regularisation
+        )
+        words = fit_words(
+            [texts[i] for i in inside], labels[inside], weights[inside], regularisation=work.config.regularisation
+        )
+        found[out] = softmax(features[out] @ head + bias) + softmax(logits_of(words, [texts[i] for i in out]))
+    found /= 2
+    usual = np.array([found[labels == each, each].mean() for each in range(len(work.labels))])
+    own = found[np.arange(len(rows)), labels]
+    rival = np.where(found >= usual, found, -1.0)
+    rival[np.arange(len(rows)), labels] = -1.0
+    likelier = rival.argmax(axis=1)
+    doubted = (own < usual[labels]) & (rival.max(axis=1) > 0)
+    listed: pd.DataFrame = rows.assign(likelier=[work.labels[i] for i in likelier], margin=rival.max(axis=1) - own)[
+        doubted
+    ]
+    return listed.sort_values("margin", ascending=False, kind="stable", ignore_index=True)

@@ -1,0 +1,101 @@
+"""What the DAG `train_intent` calls: messages in; the model that ships, its report and the next batch out."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from data_contracts.artefact_store import ArtefactRef, ArtefactStore
+from data_contracts.release import Kind, Reproducible
+from mercato import paths
+from mercato.paths import Lake, canonical_json
+from mercato.settings import Settings
+from training.intent_config import SHOP, IntentConfig
+from training.intent_data import COLUMNS, Messages, annotated, gather, public_rows
+from training.record import record
+
+ARTEFACT = "intent"
+_SAID = ("accuracy", "macro_f1", "ece", "in_scope_accuracy", "out_of_scope_recall")
+
+
+def messages_of(settings: Settings, config: IntentConfig, until: datetime) -> Messages:
+    """All labelled messages known before `until`."""
+    folder = settings.public_sets
+    public = public_rows(folder) if folder else pd.DataFrame(columns=list(COLUMNS))
+    return gather(annotated(paths.lake(settings), until), public, validation_share=config.validation_share)
+
+
+def train_intent(
+    settings: Settings,
+    until: datetime,
+    *,
+    wins: Callable[[Sequence[float], Sequence[float]], bool],
+    fine_tune: bool = True,
+    config: IntentConfig = SHOP,
+) -> dict[str, Any]:
+    """The ref of the intent model that ships, and what it does on the test messages.
+
+    Nothing is trained when the newest model was made from the same messages by the same recipe.
+
+    Args:
+        settings: where the lake and MLflow are.
+        until: labels known at or after it are not seen.
+        wins: the test by which a fine-tuned encoder must beat the cheaper models.
+        fine_tune: without it only the linear models are made.
+        config: the recipe.
+    """
+    from training import intent, intent_report
+    from training.intent_metrics import summary
+
+    config = config.model_copy(update={"fine_tune": fine_tune})
+    messages = messages_of(settings, config, until)
+    made_of = {
+        "intent_messages": messages.digest(),
+        "intent_config": hashlib.sha256(canonical_json(config.model_dump())).hexdigest(),
+    }
+    lake = paths.lake(settings)
+    newest = ArtefactStore(lake).newest_ref(ARTEFACT, until=until)
+    if newest and newest.snapshots == made_of:
+        return {**_said(newest), "unchanged": True}
+    key = hashlib.sha256(canonical_json(made_of)).hexdigest()[:16]
+    checkpoints = settings.root / "checkpoints" / f"{ARTEFACT}-{key}"
+    run = intent.train(config, messages, until, checkpoints)
+    chosen = run.choose(wins)
+    judgement = intent_report.judge(run, chosen, messages.test)
+    figures = summary(judgement.shipped)
+    batch = intent_report.next_batch(judgement, run.suspicious)
+    lake.write_json(hard_messages_path(lake, until), batch)
+    with tempfile.TemporaryDirectory(prefix="mercato-") as scratch:
+        page, tasks = Path(scratch) / "intent_report.html", Path(scratch) / "next_annotation_batch.json"
+        page.write_text(intent_report.page(run, judgement, messages, intent_report.why(run, chosen)))
+        tasks.write_text(json.dumps(batch, ensure_ascii=False, indent=1))
+        ref = record(
+            settings,
+            ARTEFACT,
+            chosen.model.save,
+            kind=Kind.NPZ,
+            fit_until=until,
+            config={**config.model_dump(), "method": chosen.name},
+            snapshots=made_of,
+            metrics={name: figures[name] for name in _SAID if name in figures},
+            reproducible=Reproducible.QUALITY,
+            beside=(page, tasks),
+        )
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return {**_said(ref), "method": chosen.name, "hard_messages": hard_messages_path(lake, until)}
+
+
+def hard_messages_path(lake: Lake, until: datetime) -> str:
+    """Where the next annotation batch lies: the JSON list that `intent_report.next_batch` describes."""
+    return lake.path("annotation", "hard_messages", f"until={until:%Y%m%dT%H%M%SZ}.json")
+
+
+def _said(ref: ArtefactRef) -> dict[str, Any]:
+    return {"name": ref.name, "sha256": ref.artefact.sha256, "fit_until": ref.fit_until.isoformat(),
+            "run_id": ref.run_id, **ref.metrics}  # fmt: skip
