@@ -15,7 +15,7 @@ _COULD_NOT_PARSE = 65
 
 
 def parse(paths: dict[str, Path]) -> tuple[Artefacts, SearchEngine, Lexicon | None, IntentModel | None]:
-    """The parts of a release from verified files; an older release may have no lexicon, any may have no intent model."""
+    """The parts of a release from verified files; older ones have no lexicon, and any may have no intent model."""
     artefacts = runtime.load(paths)
     lexicon = Lexicon.load(paths["query_lexicon"]) if "query_lexicon" in paths else None
     intent = IntentModel.load(paths["intent"]) if "intent" in paths else None

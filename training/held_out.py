@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from feature_repo.search_text import search_tokens
-from training.datasets.splits import LeakageFound
+from training.datasets.by_group import LeakageFound
 
 SIMILAR: Final = 0.6
 """Two queries are near-duplicates when they share at least this much (Jaccard) of their stems or of the letter trigrams

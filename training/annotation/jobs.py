@@ -1,15 +1,18 @@
 """What the annotation DAGs and `mercato annotation` call: settings and instants in, a small JSON value out."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from data_contracts.artefact_store import ArtefactStore
 from data_contracts.intents import load_labels
 from data_contracts.shop import load_shop
 from mercato import paths
 from mercato.settings import Settings
 from mercato.stores.steps import timed
+from serving.runtime.intent import IntentModel as Trained
 from training.annotation.batches import batches, folder, imported
 from training.annotation.config import EXPORT, IMPORT, IntentModel
 from training.annotation.export import Exported, export, export_errors
@@ -18,16 +21,45 @@ from training.provenance import code_revision
 
 
 def export_annotations(
-    settings: Settings, until: datetime, *, errors: Path | None = None, models: Sequence[IntentModel] = ()
+    settings: Settings, until: datetime, *, errors: Path | None = None, models: Sequence[IntentModel] | None = None
 ) -> dict[str, Any]:
     """The batch of messages known before `until` (or of the errors in a file), where it lies; `batch` may be None.
 
-    `models`: the live intent model first; without one, messages are drawn at random and carry no pre-annotation.
+    `models`: the live intent model first; None: those of `intent_models`. Without any, messages are drawn at random
+    and carry no pre-annotation.
     """
     lake, labels = paths.lake(settings), load_labels()
     with timed(settings, "export", "annotations", until, until, code_revision=code_revision()):
-        made = export_errors(lake, labels, until, errors) if errors else export(lake, labels, until, EXPORT, models)
-    return _said(lake, made)
+        if errors:
+            return _said(lake, export_errors(lake, labels, until, errors))
+        known = intent_models(lake, until) if models is None else models
+        return _said(lake, export(lake, labels, until, EXPORT, known))
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """An intent artefact, as annotation asks it."""
+
+    name: str
+    model: Trained
+
+    def classify(self, texts: Sequence[str]) -> list[tuple[str, float]]:
+        """(label, confidence) of each text."""
+        answers = map(self.model.answer, texts)
+        return [(each.intent, each.confidence) for each in answers]
+
+
+def intent_models(lake: paths.Lake, until: datetime) -> list[IntentModel]:
+    """The newest intent model that saw nothing after `until`, then its words alone where it has an encoder too."""
+    store = ArtefactStore(lake)
+    ref = store.newest_ref("intent", until=until)
+    if ref is None:
+        return []
+    model = Trained.load(store.fetch_one("intent", ref.artefact))
+    found: list[IntentModel] = [_Trained(f"intent-{ref.artefact.sha256[:12]}", model)]
+    if model.words is not None and model.encoder is not None:
+        found.append(_Trained(f"{found[0].name}-words", replace(model, encoder=None)))
+    return found
 
 
 def import_annotations(settings: Settings, until: datetime) -> dict[str, Any]:
