@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from data_contracts.artefact_store import ArtefactRef, ArtefactStore
 from data_contracts.errors import SchemaMismatch
 from data_contracts.events import Event
+from data_contracts.release import Kind
 from data_contracts.shop import load_shop
 from mercato.clock import frozen
 from mercato.paths import Lake
@@ -20,10 +22,12 @@ from mercato.stores.events import EventLog, EventRow, microseconds
 from tests.forks import PUT_IN_PLACE, ended, fork, killed
 from tests.lake_maker import finished, make_identity, make_lake, tree
 from tests.training.annotation_maker import LABELS, TRUTH, UNTIL, WRITTEN, messages, put_clean, searches, tasks
+from tests.training.small_intent import small_intent
 from training.annotation.batches import folder
 from training.annotation.choose import choose
 from training.annotation.config import EXPORT, ExportConfig
 from training.annotation.export import export, export_errors
+from training.annotation.jobs import intent_models
 from training.annotation.pool import Message, message_id, pool
 from training.clean import clean
 from training.extract import extract
@@ -242,3 +246,13 @@ def test_a_search_that_a_client_sent_reaches_the_pool(tmp_path: Path) -> None:
     clean(lake, shop, "interactions", make_identity(tmp_path), **window)
     (one,) = pool(lake, LABELS.languages, UNTIL, LOOKBACK)
     assert (one.text, one.channel, one.event_time) == ("Red shoes", "search", WRITTEN)
+
+
+def test_the_trained_model_is_asked(lake: Lake, tmp_path: Path) -> None:
+    """The newest intent model says what each message wants; one that saw later messages is not asked."""
+    store = ArtefactStore(lake)
+    artefact = store.put(small_intent().save(tmp_path / "intent"), Kind.NPZ)
+    store.write_ref(ArtefactRef(name="intent", artefact=artefact, fit_until=UNTIL, run_id="", snapshots={}))
+    (model,) = intent_models(lake, UNTIL)
+    assert [label for label, _ in model.classify(["where is my parcel", "hello there"])] == ["track", "greeting"]
+    assert intent_models(lake, UNTIL - timedelta(seconds=1)) == []
