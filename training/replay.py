@@ -20,6 +20,8 @@ from mercato import paths
 from mercato.errors import MercatoError
 from mercato.paths import sha256_file
 from mercato.settings import Settings
+from mercato.stores.events import microseconds
+from mercato.stores.products import product_store
 from training import encoder_choice, feedback, jobs, replay_compare, replay_datasets
 from training.errors import BadConfig
 from training.provenance import code_revision, package_versions
@@ -123,6 +125,8 @@ def replay(
     lake = paths.lake(settings)
     encoder_choice.copy(ArtefactStore(lake), ArtefactStore(paths.lake(scratch)), as_of)
     written = copy_known(lake, paths.lake(scratch), event_before=as_of, known_before=known_at)
+    for change in product_store(settings).between(settings.shop, 0, microseconds(known_at)):
+        product_store(scratch).add(settings.shop, change)
     report = Report(
         as_of=as_of.isoformat(),
         known_at=known_at.isoformat(),

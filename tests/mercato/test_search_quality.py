@@ -43,7 +43,7 @@ def test_a_slice_that_loses_beyond_its_interval_is_refused() -> None:
     better, worse = scores(*[0.95] * 30), scores(*[0.7] * 5, slice_="tail")
     with pytest.raises(IndexNotGood, match="slice 'tail'"):
         refuse_worse(pd.concat([better, worse]), pd.concat([head, tail]))
-    noise = scores(0.8, 1.0, 0.9, 0.85, 0.95, slice_="tail")
+    noise = scores(0.75, 1.0, 0.9, 0.85, 0.95, slice_="tail")
     refuse_worse(pd.concat([better, noise]), pd.concat([head, tail]))
     refuse_worse(pd.concat([better, worse[:4]]), pd.concat([head, tail[:4]]))
 

@@ -216,3 +216,24 @@ def test_a_time_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
     told = {"timestamp": "paid", "format": "%d.%m.%Y", "zone": "America/New_York"}
     with pytest.raises(SchemaMismatch, match=r"1 rows .*no event time.*31\.02\.2017"):
         run(tmp_path / "lake", shop_of(files(tmp_path / "a.csv"), event_time=told))
+
+
+def test_an_array_of_objects_gathers_rare_keys_into_one_column(tmp_path: Path) -> None:
+    """`attr_*` takes what no column names, in the keys' order; a product without any has null; a stranger is shown."""
+    import ibis
+
+    from training.adapters.json_lines import JsonLines
+
+    rows = [
+        {"id": "1", "attr_type": "Mouse", "attr_cable_length": 1.8, "attr_~x/y": "z"},
+        {"id": "2", "attr_type": "Desk", "new": 1},
+    ]
+    path = tmp_path / "rows.json"
+    path.write_text("\n" + json.dumps(rows, indent=1))
+    source = JsonLines((path,), {"id": "string", "attr_type": "string", "attr_*": "string"})
+    assert source.schema().names == ["id", "attr_type", "attr_*", "new"]
+    con = ibis.duckdb.connect()
+    assert source.whole(con).to_pyarrow().to_pylist() == [
+        {"id": "1", "attr_type": "Mouse", "attr_*": "cable length: 1.8; ~x/y: z"},
+        {"id": "2", "attr_type": "Desk", "attr_*": None},
+    ]
