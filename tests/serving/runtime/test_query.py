@@ -98,6 +98,12 @@ def test_what_the_shop_knows_is_never_corrected(lexicon: Lexicon, query: str) ->
     assert "spelling" not in {step.step for step in understand(query, lexicon).trace}
 
 
+def test_words_of_products_newer_than_the_lexicon_are_right(lexicon: Lexicon) -> None:
+    """What would be a typo is a word once a product that came today holds it."""
+    assert understand("speeker", lexicon).text == "speaker"
+    assert understand("speeker", lexicon, new_stems={"speeker"}).text == "speeker"
+
+
 def test_an_unsure_correction_is_not_made(lexicon: Lexicon) -> None:
     """Two words equally near: "xouse" with one product "house" and one "mouse" is 50 %, below the 80 % needed."""
     even = Lexicon(lexicon.data.model_copy(update={"words": {"house": 4, "mouse": 4}, "pairs": {}}))
