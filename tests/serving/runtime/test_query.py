@@ -70,8 +70,11 @@ def test_price_bounds_in_three_languages(lexicon: Lexicon, query: str, low: int 
 
 @pytest.mark.parametrize(
     "query",
-    ["monitor over 24 inch", "under 8gb", "20-30 pack", "windows 10", "for over 50", "usb 3.0", "tn-2110", "8 to 12"],
-)
+    [
+        "monitor over 24 inch", "under 8gb", "20-30 pack", "windows 10", "for over 50", "usb 3.0", "tn-2110", "8 to 12",
+        "note 10+", "iphone 11 max",
+    ],
+)  # fmt: skip
 def test_numbers_of_other_things_are_no_prices(query: str) -> None:
     """A size, a version, an age, a code or a bare range bounds no price."""
     assert price_bounds(query, 2) is None
