@@ -132,7 +132,7 @@ def _understood(gateway: Gateway, live: LiveRelease, request: SearchRequest) -> 
     if live.lexicon is None or not gateway.settings.enable_query_enhancement:
         return as_written(request.query)
     with metrics.QUERY_SECONDS.time():
-        understood = understand(request.query, live.lexicon, refuse=request.refuse)
+        understood = understand(request.query, live.lexicon, refuse=request.refuse, new_stems=live.search.new_stems)
     metrics.QUERIES.labels(understood.query_class).inc()
     for step in understood.trace:
         metrics.QUERY_STEPS.labels(step.step).inc()
@@ -149,7 +149,7 @@ def _find(
     first = found = live.search.search(understood, **page)
     given_up: list[str] = []
     if found.total == 0 and live.lexicon is not None:
-        for what, asked in softer(understood, live.lexicon, refuse):
+        for what, asked in softer(understood, live.lexicon, refuse, live.search.new_stems):
             given_up.append(what)
             found = live.search.search(asked, **page)
             if found.total:

@@ -3,7 +3,7 @@
 Pure after loading: no clock, no network, no files.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +90,11 @@ class SearchEngine:
         other.hidden[[other.row.pop(pid) for pid in {*gone, *replaced} if pid in other.row]] = True
         other.row.update({pid: len(base.product_ids) + at for at, pid in enumerate(replaced)})
         return other
+
+    @property
+    def new_stems(self) -> Collection[str]:
+        """Stems of the products that were put since the release was built."""
+        return () if self.added is None else self.added.keyword.column
 
     def search(  # noqa: PLR0913
         self,

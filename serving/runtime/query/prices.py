@@ -40,11 +40,11 @@ _ABOVE: Final = r"(?:above|over|more than|at least|not less than|minimum|min|sta
 _KAM: Final = r"(?:se|से)\s+(?:kam|km|neeche|niche|nichey|sasta|saste|sasti|कम|नीचे|सस्ता|सस्ते|सस्ती)"
 _ANDAR: Final = (
     r"(?:(?:ke|के)\s+(?:andar|under|bhitar|neeche|niche|अंदर|अन्दर|भीतर|नीचे)|(?:tak|तक)(?!\w)|"
-    r"or less|or below|and below|max)"
+    r"or less|or below|and below)"
 )
 _ZYADA: Final = (
     r"(?:(?:se|से|ke|के)\s+(?:zyada|jyada|jada|zada|adhik|upar|uper|oopar|mehnga|mehnge|mehngi|"
-    r"ज़्यादा|ज्यादा|अधिक|ऊपर|महंगा|महंगे|महंगी)|\+|or more|and above|and up)"
+    r"ज़्यादा|ज्यादा|अधिक|ऊपर|महंगा|महंगे|महंगी)|or more|and above|and up)"
 )
 _EDGE: Final = r"(?:ki\s+|ke\s+|का\s+|के\s+|की\s+)?"
 _PRICE_WORD: Final = (
@@ -97,6 +97,7 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], str | None, str | None, Sense], ..
     (_compiled(rf"{_BEFORE}{_A}\s*(?:{_KAM})(?!\w)"), None, "a", _always),
     (_compiled(rf"{_BEFORE}{_A}\s*(?:{_ANDAR})(?!\w)"), None, "a", _always),
     (_compiled(rf"{_BEFORE}{_A}\s*(?:{_ZYADA})(?!\w)"), "a", None, _always),
+    (_compiled(rf"{_BEFORE}{_A}\s*\+"), "a", None, _named),
     (_compiled(rf"{_BEFORE}{_BELOW}\s*{_A}"), None, "a", _always),
     (_compiled(rf"(?<!for )(?<!age )(?<!aged )(?<!ages ){_BEFORE}{_ABOVE}\s*{_A}"), "a", None, _always),
     (_compiled(rf"(?<!\w)(?P<word>budget\s+(?:of\s+|is\s+)?){_A}"), None, "a", _always),

@@ -16,7 +16,7 @@ MAX_WORDS: Final = 2
 
 
 def softer(
-    understood: Understanding, lexicon: Lexicon, refuse: Collection[StepName]
+    understood: Understanding, lexicon: Lexicon, refuse: Collection[StepName], new_stems: Collection[str] = ()
 ) -> Iterator[tuple[str, Understanding]]:
     """(what was given up, what is looked for then), each on top of the one before.
 
@@ -24,6 +24,7 @@ def softer(
         understood: the query that found nothing.
         lexicon: the shop's.
         refuse: steps that the client refused; they stay refused.
+        new_stems: stems of products that are newer than the lexicon.
     """
     query = understood
     if query.bounds != Bounds():
@@ -31,7 +32,7 @@ def softer(
         yield ORDER[0], query
     without = {*refuse, "prices"}
     if "spelling" not in refuse:
-        guessed = understand(query.text, lexicon, refuse=without, confidence=UNSURE)
+        guessed = understand(query.text, lexicon, refuse=without, confidence=UNSURE, new_stems=new_stems)
         if guessed.text != query.text:
             query = replace(guessed, raw=query.raw, trace=(*query.trace, *guessed.trace))
             yield f"{ORDER[1]}:{query.text}", query
@@ -43,5 +44,7 @@ def softer(
         kept = " ".join(word for word in words if word != rarest)
         if not kept:
             return
-        query = replace(understand(kept, lexicon, refuse=without), raw=query.raw, trace=query.trace)
+        query = replace(
+            understand(kept, lexicon, refuse=without, new_stems=new_stems), raw=query.raw, trace=query.trace
+        )
         yield f"{ORDER[2]}:{rarest}", query

@@ -35,6 +35,7 @@ class _Draft:
     """The query as written, normalised."""
     words: list[str]
     confidence: float
+    new_stems: Collection[str] = ()
     bounds: Bounds = _OPEN
     also: list[tuple[int, int, str, float]] = field(default_factory=list)
     """Words [start, end) of the query, a phrase that may stand for them, its boost."""
@@ -53,7 +54,12 @@ class _Draft:
 
 
 def understand(
-    query: str, lexicon: Lexicon, *, refuse: Collection[StepName] = (), confidence: float = CONFIDENCE
+    query: str,
+    lexicon: Lexicon,
+    *,
+    refuse: Collection[StepName] = (),
+    confidence: float = CONFIDENCE,
+    new_stems: Collection[str] = (),
 ) -> Understanding:
     """What the query means to this shop.
 
@@ -62,9 +68,10 @@ def understand(
         lexicon: the shop's.
         refuse: steps to leave out.
         confidence: least probability of a spelling correction, in [0, 1].
+        new_stems: stems of products that are newer than the lexicon: words that are right.
     """
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", query[:MAX_QUERY_CHARS]).casefold())
-    draft = _Draft(lexicon, normalise_query(query), [], confidence)
+    draft = _Draft(lexicon, normalise_query(query), [], confidence, new_stems)
     priced = _prices(draft, text) if "prices" not in refuse else text
     draft.words = normalise_query(priced).split()
     if priced != text:
@@ -117,7 +124,7 @@ def _spelling(draft: _Draft) -> None:
     lexicon, before, made = draft.lexicon, draft.text, {}
     for at in range(len(draft.words) - 1, -1, -1):
         word = draft.words[at]
-        if word in lexicon.own_words or lexicon.knows(word):
+        if word in lexicon.own_words or lexicon.knows(word) or _is_new(draft, word):
             continue
         beside = draft.words[at - 1] if at else "", *draft.words[at + 1 : at + 2]
         best = lexicon.speller.correct(word, *beside)
@@ -132,6 +139,10 @@ def _shifted(each: tuple[int, int, str, float], at: int, by: int) -> tuple[int, 
     """An alternative, after the word at `at` became `by` words more."""
     start, end, phrase, boost = each
     return (start + by, end + by, phrase, boost) if start > at else each
+
+
+def _is_new(draft: _Draft, word: str) -> bool:
+    return any(stem in draft.new_stems for stem in search_tokens(word))
 
 
 def _compounds(draft: _Draft) -> None:

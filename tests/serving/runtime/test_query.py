@@ -70,8 +70,11 @@ def test_price_bounds_in_three_languages(lexicon: Lexicon, query: str, low: int 
 
 @pytest.mark.parametrize(
     "query",
-    ["monitor over 24 inch", "under 8gb", "20-30 pack", "windows 10", "for over 50", "usb 3.0", "tn-2110", "8 to 12"],
-)
+    [
+        "monitor over 24 inch", "under 8gb", "20-30 pack", "windows 10", "for over 50", "usb 3.0", "tn-2110", "8 to 12",
+        "note 10+", "iphone 11 max",
+    ],
+)  # fmt: skip
 def test_numbers_of_other_things_are_no_prices(query: str) -> None:
     """A size, a version, an age, a code or a bare range bounds no price."""
     assert price_bounds(query, 2) is None
@@ -96,6 +99,12 @@ def test_a_typo_asks_for_the_same(lexicon: Lexicon, typo: str, meant: str) -> No
 def test_what_the_shop_knows_is_never_corrected(lexicon: Lexicon, query: str) -> None:
     """A brand, a code, a number, a known word or another form of it stays as it is."""
     assert "spelling" not in {step.step for step in understand(query, lexicon).trace}
+
+
+def test_words_of_products_newer_than_the_lexicon_are_right(lexicon: Lexicon) -> None:
+    """What would be a typo is a word once a product that came today holds it."""
+    assert understand("speeker", lexicon).text == "speaker"
+    assert understand("speeker", lexicon, new_stems={"speeker"}).text == "speeker"
 
 
 def test_an_unsure_correction_is_not_made(lexicon: Lexicon) -> None:
