@@ -108,7 +108,7 @@ def _tune_once(folder: Path, run: Any) -> None:
     if not (folder / "tuned").exists():
         begun, cpu = time.monotonic(), time.process_time()
         done = run()
-        said = {"steps": done.steps, "loss": done.loss, "step_seconds": done.seconds, "device": done.device,
+        said = {"steps": done.steps, "step_seconds": done.seconds, "device": done.device,
                 "seconds": time.monotonic() - begun, "cpu_seconds": time.process_time() - cpu}  # fmt: skip
         (folder / "run.json").write_text(json.dumps(said))
 

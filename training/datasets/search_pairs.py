@@ -65,7 +65,7 @@ def _searches(lake: Lake, given: Inputs) -> list[pd.DataFrame]:
     if not manifests(lake, "clean", "interactions"):
         return []
     seen: Any = as_of(lake, "interactions", event_before=given.until, known_before=given.until, since=given.since)
-    return [pairs.searched(seen.execute())]
+    return [pairs.searched(seen.execute())] if "query" in seen.columns else []
 
 
 SEARCH_PAIRS = Builder(
