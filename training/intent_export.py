@@ -155,5 +155,7 @@ _VARIANTS: Final[dict[str, str | None]] = {
     "int8 but feed-forward outputs": r"layer\.\d+/output/dense",
     "int8 word vectors": None,
 }
-"""Name -> the matrices that stay float32 (None: all), from the smallest on. A feed-forward block has a few huge activations
-on its way out, and they take the range of a whole int8 tensor."""
+"""Name -> the matrices that stay float32 (None: all), from the smallest on.
+
+What goes out of a feed-forward block has a few huge activations, which take the range of a whole int8 tensor.
+"""
