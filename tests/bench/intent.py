@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from mercato import log
 from mercato.intent_quality import latency
 from mercato.settings import Settings
 from serving.runtime.intent import OUT_OF_SCOPE
@@ -155,6 +156,7 @@ def lines(found: list[dict[str, Any]]) -> list[str]:
 
 
 if __name__ == "__main__":
+    log.configure()
     result = [measure_one(sys.argv[1], Settings().public_sets or Path(), linear="linear" in sys.argv[2:])]
     print("\n".join(lines(result)), file=sys.stderr)
     print(json.dumps(result, indent=1))
