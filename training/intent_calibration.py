@@ -12,8 +12,6 @@ from serving.runtime.intent import OUT_OF_SCOPE, decide, softmax
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
-SCOPE_COST: Final = 0.005
-"""Share of the messages in scope that the threshold may turn away wrongly, on validation."""
 _BINS: Final = 15
 
 
@@ -34,7 +32,7 @@ class Calibration:
 
 
 def calibrate(parts: Sequence[Floats], truth: Labels, labels: Sequence[str]) -> Calibration:
-    """The weights and temperature of the lowest negative log-likelihood, and the highest threshold that costs little.
+    """Weights and temperature of the lowest negative log-likelihood, then the threshold of the best F1 of out of scope.
 
     Args:
         parts: (n, labels) logits each, of messages that nothing was fitted on.
@@ -57,14 +55,13 @@ def calibrate(parts: Sequence[Floats], truth: Labels, labels: Sequence[str]) -> 
 def _threshold(probabilities: Floats, truth: Labels, labels: Sequence[str]) -> float:
     if OUT_OF_SCOPE not in labels:
         return 0.0
-    inside = truth != labels.index(OUT_OF_SCOPE)
+    out = labels.index(OUT_OF_SCOPE)
 
-    def right(threshold: float) -> float:
+    def f1(threshold: float) -> float:
         said, _ = decide(probabilities, labels, threshold)
-        return float((said[inside] == truth[inside]).mean())
+        return float(2 * ((said == out) & (truth == out)).sum() / max(1, (said == out).sum() + (truth == out).sum()))
 
-    floor = right(0.0) - SCOPE_COST
-    return float(max(each for each in np.linspace(0.0, 0.95, 96) if right(float(each)) >= floor))
+    return float(max(np.linspace(0.0, 0.95, 96), key=lambda each: f1(float(each))))
 
 
 def ece(confidence: Floats, right: NDArray[np.bool_]) -> float:

@@ -64,8 +64,7 @@ def export(
         rows = Path(scratch) / "rows.onnx"
         onnx.save(with_int8_rows(onnx.load(str(plain))), str(rows))
         for name, spared in _VARIANTS.items():
-            target = Path(scratch) / "variant.onnx"
-            quantised(rows, target, spared)
+            target = rows if spared is None else quantised(rows, Path(scratch) / "variant.onnx", spared)
             encoder = scored(name, target.read_bytes())
             if tried[name] >= tried["float32"] - LOSS_LIMIT:
                 return Exported(encoder, name, tried)
@@ -129,8 +128,8 @@ def with_int8_rows(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def quantised(source: Path, target: Path, spared: str) -> None:
-    """Matrices of the ONNX file as int8, a scale for each column; those of nodes named like `spared` stay float32."""
+def quantised(source: Path, target: Path, spared: str) -> Path:
+    """`target`: matrices of `source` as int8, a scale for each column; those of nodes named like `spared` float32."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     nodes = onnx.load(str(source), load_external_data=False).graph.node
@@ -148,8 +147,15 @@ def quantised(source: Path, target: Path, spared: str) -> None:
         )
     finally:
         logging.disable(before)
+    return target
 
 
-_VARIANTS: Final = {"int8": "", "int8 but feed-forward outputs": r"layer\.\d+/output/dense"}
-"""Name -> the matrices that stay float32: what comes out of a feed-forward block has a few huge activations, which take
-the range of a whole int8 tensor. Static quantisation (QDQ) lost more than either (docs/intent.md)."""
+_VARIANTS: Final[dict[str, str | None]] = {
+    "int8": "",
+    "int8 but feed-forward outputs": r"layer\.\d+/output/dense",
+    "int8 word vectors": None,
+}
+"""Name -> the matrices that stay float32 (None: all), from the smallest on.
+
+What goes out of a feed-forward block has a few huge activations, which take the range of a whole int8 tensor.
+"""

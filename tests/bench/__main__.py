@@ -10,6 +10,7 @@ import sys
 import warnings
 from typing import Any
 
+from mercato import log
 from mercato.settings import Settings
 from tests.bench import data, intent, join, quality, redaction, search, serving, swap, training
 
@@ -87,6 +88,7 @@ def main() -> int:
     parser.add_argument("--only", choices=sorted(PARTS), help="one part")
     chosen = parser.parse_args().only
     warnings.simplefilter("ignore")
+    log.configure()
     settings = Settings()
     found: dict[str, Any] = {"machine": {"python": platform.python_version(), "cpu": platform.machine()}}
     for name, measure in PARTS.items():

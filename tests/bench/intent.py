@@ -1,6 +1,7 @@
 """Intent models on BANKING77, CLINC150, Hinglish-TOP and shop-intents, as served: exported, one message at a time.
 
 Test splits are never trained on; validation is carved out of train by the hash of the text where a set has none.
+`python -m tests.bench.intent SET [linear]` measures one set, with `linear` without fine-tuning at all.
 Without a GPU the encoder is fine-tuned only on sets of fewer than SMALL training messages; the seconds say how long.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from mercato import log
 from mercato.intent_quality import latency
 from mercato.settings import Settings
 from serving.runtime.intent import OUT_OF_SCOPE
@@ -87,12 +89,12 @@ def shop_intents(_: Path) -> Messages:
 SETS = {"shop_intents": shop_intents, "hinglish_top": hinglish_top, "banking77": banking77, "clinc150": clinc150}
 
 
-def measure_one(name: str, folder: Path) -> dict[str, Any]:
-    """What every candidate scores on one set's test messages."""
+def measure_one(name: str, folder: Path, *, linear: bool = False) -> dict[str, Any]:
+    """What every candidate scores on one set's test messages; `linear`: without fine-tuning."""
     import torch
 
     messages = SETS[name](folder)
-    tune = torch.cuda.is_available() or len(messages.train) < SMALL
+    tune = not linear and (torch.cuda.is_available() or len(messages.train) < SMALL)
     recipe = RECIPES[name].model_copy(update={"fine_tune": tune})
     with tempfile.TemporaryDirectory() as checkpoints:
         run = train(recipe, messages, AT, Path(checkpoints))
@@ -154,6 +156,7 @@ def lines(found: list[dict[str, Any]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    result = [measure_one(sys.argv[1], Settings().public_sets or Path())]
+    log.configure()
+    result = [measure_one(sys.argv[1], Settings().public_sets or Path(), linear="linear" in sys.argv[2:])]
     print("\n".join(lines(result)), file=sys.stderr)
     print(json.dumps(result, indent=1))

@@ -228,6 +228,18 @@ def test_temperature_makes_confidence_honest() -> None:
     assert ece(np.full(100, 0.8, np.float32), truth == 0) == pytest.approx(0.0, abs=1e-6)
 
 
+def test_the_threshold_is_where_out_of_scope_is_found_best() -> None:
+    """In-scope messages are sure, out-of-scope ones are not: the threshold falls between the two."""
+    sure, unsure = [[6.0, 0.0, 0.0]] * 10, [[1.0, 0.9, 0.0]] * 10
+    logits = np.array(sure + unsure, np.float32)
+    found = calibrate([logits], np.array([0] * 10 + [2] * 10), ("cart", "track", OUT_OF_SCOPE))
+    probabilities = found.probabilities([logits])
+    assert probabilities[10, 0] < found.threshold <= probabilities[0, 0]
+    assert decide(probabilities, ("cart", "track", OUT_OF_SCOPE), found.threshold)[0].tolist() == [0] * 10 + [2] * 10
+    alone = calibrate([logits], np.array([0] * 10 + [1] * 10), ("cart", "track", "help"))
+    assert alone.threshold == 0.0
+
+
 def test_precision_and_recall_by_hand() -> None:
     """Two of three carts found, one false alarm: precision 2/3, recall 2/3."""
     rows = pd.DataFrame({"intent": ["cart", "cart", "cart", "help"], "predicted": ["cart", "cart", "help", "cart"]})
