@@ -66,7 +66,10 @@ class Changes:
 
     def bring(self, live: "LiveRelease") -> "LiveRelease":
         """The release, freshly loaded, with what changed since its index was built."""
-        live.search = self._changed(live, self._store.between(self._shop, _built(live)))
+        with self._lock:
+            found = self._store.between(self._shop, _built(live))
+            live.search = self._changed(live, found)
+            self._last = {**self._last, **{each.product_id: each for each in found}}
         return live
 
     def of(self, product_id: str, live: "LiveRelease") -> Change | None:

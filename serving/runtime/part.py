@@ -63,10 +63,10 @@ class Part:
         share = np.nan_to_num(keyword) / np.float32(hits.whole)
         return rows, Found(keyword, vector, np.isin(rows, near), self.shelf.popularity[rows], covered, share)
 
-    def nearest(self, query: Scores, k: int) -> tuple[Rows, Scores]:
-        """Rows whose text is near a (d,) unit vector, and their cosines."""
+    def nearest(self, query: Scores, k: int, floor: float = MIN_COSINE) -> tuple[Rows, Scores]:
+        """Rows whose text is among the k nearest to a (d,) unit vector, and their cosines, `floor` at least."""
         cosines, texts = self.vectors.search(query[None, :], min(k, self.vectors.ntotal))
-        close = (cosines[0] >= MIN_COSINE) & (texts[0] >= 0)
+        close = (cosines[0] >= floor) & (texts[0] >= 0)
         rows, group = self._by_text.members(texts[0][close].astype(np.int32))
         return rows, cosines[0][close].astype(np.float32)[group]
 

@@ -147,9 +147,9 @@ class SearchEngine:
     def similar(self, row: int, *, n: int) -> SearchResult:
         """The products nearest to the one in `row` by meaning, the popular first among equals."""
         query = self._vector(row)
-        rows, cosine = self.base.nearest(query, SIMILAR_TEXTS)
+        rows, cosine = self.base.nearest(query, SIMILAR_TEXTS, floor=-1.0)
         if self.added is not None:
-            more, near = self.added.nearest(query, SIMILAR_TEXTS)
+            more, near = self.added.nearest(query, SIMILAR_TEXTS, floor=-1.0)
             rows, cosine = (
                 np.concatenate([rows, more + len(self.base.shelf.product_ids)]),
                 np.concatenate([cosine, near]),

@@ -35,7 +35,7 @@ def test_a_change_is_found_at_once_and_a_removed_product_nowhere(built: tuple[Pa
         assert client.get("/v1/products/new-1/similar").status_code == 200
         best = ids(client, "milk")[0]
         assert client.put(f"/v1/products/{best}", json={"name": "Oat drink"}).status_code == 200
-        assert ids(client, "oat drink")[0] == best
+        assert best in ids(client, "oat drink")
         popular = client.get("/v1/trending", params={"n": 1}).json()["results"][0]
         gone = popular["product_id"]
         assert client.delete(f"/v1/products/{gone}").status_code == 200

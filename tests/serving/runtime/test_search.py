@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from data_contracts.errors import ArtefactRefused
+from serving.runtime.delta import part_of
 from serving.runtime.encoder import Encoder
 from serving.runtime.fusion import FEATURES, Fusion, reciprocal_rank
 from serving.runtime.keyword import IndexConfig, KeywordIndex, Postings
@@ -235,3 +236,24 @@ def test_weights_of_other_features_are_refused(tmp_path: Path) -> None:
     assert Fusion.load(whole.save(tmp_path / "fusion", queries=3)) == whole
     with pytest.raises(ArtefactRefused, match="run rebuild_index"):
         Fusion.load(Fusion({"keyword": 1.0}).save(tmp_path / "other"))
+
+
+def test_what_changed_since_is_found_and_what_is_gone_is_hidden(engine: SearchEngine, products: pd.DataFrame) -> None:
+    """A product put is found by its words, one put again by its new ones only, one removed not at all; and undone."""
+    first, second = (str(products["product_id"][int(row)]) for row in engine.search(as_written("milk"), n=2).rows)
+    put = {"new": {"name": "Zucchini lamp", "brand": "Lumo", "price_minor": 1250}, first: {"name": "Oat drink"}}
+    vectors = engine.encoder.encode(["zucchini lamp, lumo", "oat drink"])
+    now = engine.changed(part_of(put, vectors, engine.base.keyword), gone=[second])
+
+    def ids(query: str) -> list[str]:
+        found = now.search(as_written(query), n=100)
+        return [str(found.shelf.product_ids[row]) for row in found.rows]
+
+    assert ids("lumo")[0] == "new"
+    assert ids("oat drink")[0] == first
+    assert not {second} & {*ids("milk"), *ids("oat drink")}
+    assert now.search(as_written("lumo"), n=1, filters=Bounds(price_max_minor=1200)).total == 0
+    assert now.similar(now.row["new"], n=5).rows.size == 5
+    assert ids("milk").count(first) <= 1
+    back = now.changed(None, gone=[])
+    assert back.search(as_written("milk"), n=2).rows.tolist() == engine.search(as_written("milk"), n=2).rows.tolist()
