@@ -11,7 +11,7 @@ class IntentConfig(BaseModel, frozen=True, extra="forbid"):
     base_model: str = E5
     """`package:NAME`, `hf:NAME` or a folder (`training.base_models`)."""
     fine_tune: bool = True
-    """Train the encoder; without it the linear models are all there is, which takes about 90 s of one core."""
+    """Train the encoder; without it the linear models are all there is, which takes about two minutes of one core."""
     words: bool = True
     """Fit the model over pieces of words too; its time grows with the number of labels."""
     max_length: PositiveInt = 128
