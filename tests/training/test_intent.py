@@ -13,14 +13,17 @@ import pytest
 import torch
 
 from data_contracts.artefact_store import ArtefactStore
-from data_contracts.errors import ArtefactRefused
+from data_contracts.errors import ArtefactRefused, UnknownRelease
+from data_contracts.release import Kind, Manifest, Provenance, ReleaseIdentity
 from mercato import paths
+from mercato.intent_quality import evaluate_intent
 from mercato.settings import Settings
 from serving.runtime import npz
 from serving.runtime.intent import OUT_OF_SCOPE, EncoderModel, IntentModel, decide
 from tests.training import small_bert
+from tests.training.small_intent import small_intent
+from training import intent_config, intent_job
 from training import intent_encoder as encoders
-from training import intent_job
 from training.base_models import load_base
 from training.errors import NotEnoughData
 from training.intent import FINE_TUNED, IntentRun, train
@@ -285,3 +288,32 @@ def test_a_run_leaves_model_report_and_next_batch(
     again = intent_job.train_intent(settings, AT, wins=lambda _a, _b: True, fine_tune=False, config=config)
     assert again["unchanged"] is True
     assert again["sha256"] == said["sha256"]
+
+
+def test_the_served_model_is_scored_beside_baselines(
+    config: IntentConfig, messages: Messages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Per method and language with paired gains; a release without an intent model says what to do."""
+    monkeypatch.setattr(intent_job, "messages_of", lambda *_: messages)
+    monkeypatch.setattr(intent_config, "SHOP", config)
+    settings = Settings(home=tmp_path)
+    store = ArtefactStore(paths.lake(settings))
+    ids = {}
+    for name in ("intent", "other"):
+        artefact = store.put(small_intent().save(tmp_path / "intent"), Kind.NPZ)
+        made = Manifest.of(
+            ReleaseIdentity(shop=settings.shop, artefacts={name: artefact}, feature_services={}, contracts={}),
+            Provenance(runs={}, snapshots={}, fit_until=AT, code_revision="test", dag_runs={}),
+        )
+        store.save_release(made)
+        ids[name] = made.release_id
+    found = evaluate_intent(settings, ids["intent"])
+    methods = {row["method"] for row in found["rows"]}
+    assert methods >= {"served", "words (baseline)", "frozen (baseline)", "frozen + words (baseline)", "served, typos"}
+    served = {row["language"]: row for row in found["rows"] if row["method"] == "served"}
+    assert served["en"]["accuracy"] > served["hi"]["accuracy"]  # it learned English only
+    assert served["en"]["served_gain"] is None
+    assert all(row["served_gain"][1] <= row["served_gain"][0] for row in found["rows"] if row["method"] != "served")
+    assert found["latency"]["p50_ms"] > 0
+    with pytest.raises(UnknownRelease, match="no intent model"):
+        evaluate_intent(settings, ids["other"])
