@@ -128,8 +128,13 @@ def _list_means(column: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _aligned(current: pd.DataFrame, reference: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The common columns of both; rare categories of the reference, and missing values, become values of their own."""
-    names = [name for name in reference.columns if name in current.columns]
+    """The common columns of both; rare categories of the reference, and missing values, become values of their own.
+
+    Numbers that the reference never has are left out: there is nothing that they could drift from.
+    """
+    never = {name for name in reference if len(reference) and reference[name].dtype != object}
+    never = {name for name in never if reference[name].isna().all()}
+    names = [name for name in reference.columns if name in current.columns and name not in never]
     current, reference = current[names].reset_index(drop=True), reference[names].reset_index(drop=True)
     for name in names:
         if reference[name].dtype == object:

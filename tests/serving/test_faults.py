@@ -120,11 +120,11 @@ def test_the_store_is_asked_again_after_its_rest(built: tuple[Path, str]) -> Non
 def test_without_an_encoder_search_goes_by_word(client: TestClient, gateway: Gateway) -> None:
     """With the encoder failing search finds by keyword and says so."""
     engine = gateway.router.current().releases[gateway.router.current().champion].search
-    encoder, engine._encoder = engine._encoder, Broken()
+    encoder, engine.encoder = engine.encoder, Broken()
     try:
         answer = client.post("/v1/search", json={"query": "frozen pizza", "explain": True}).json()
     finally:
-        engine._encoder = encoder
+        engine.encoder = encoder
     assert answer["degraded"] == ["encoder"]
     assert all("keyword" in each["scores"] and "vector" not in each["scores"] for each in answer["results"])
     assert len(answer["results"]) == 10

@@ -161,7 +161,7 @@ def test_a_release_answers_messages_once_it_has_an_intent_model(
     """The intent model is optional; with it the live release says what a message wants, and a cut one is refused."""
     store = ArtefactStore(paths.lake(Settings(home=home)))
     before = store.release(built[1])
-    assert parse(store.fetch(before))[2] is None
+    assert parse(store.fetch(before))[3] is None
     file = small_intent().save(tmp_path / "intent")
     artefacts = {**before.identity.artefacts, "intent": store.put(file, Kind.NPZ)}
     manifest = Manifest.of(before.identity.model_copy(update={"artefacts": artefacts}), before.provenance)

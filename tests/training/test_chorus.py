@@ -56,7 +56,7 @@ def test_an_array_of_sparse_objects_becomes_clean_products(settings: Settings) -
     """Keys that few products have are one column of `name: value`; the list price stays in minor units."""
     products = catalogue_rows(settings, AT).set_index("product_id")
     headset = products.loc["448213"]
-    assert (headset["brand"], headset["category"], headset["price_minor"]) == ("Philips", "Headset", 1795)
+    assert (headset["brand"], headset["category"], headset["list_price_minor"]) == ("Philips", "Headset", 1795)
     assert products["attributes"].str.contains("product colour: Black").any()
     assert not products["attributes"].fillna("").str.contains("product type").any()  # it is the category
     assert products["description"].notna().mean() > 0.9

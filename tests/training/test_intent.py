@@ -1,7 +1,7 @@
 """The intent model: what it learns from, how it is trained, exported, chosen and reported."""
 
 import json
-import os
+import multiprocessing
 import signal
 import time
 from datetime import UTC, datetime
@@ -191,19 +191,15 @@ def test_training_goes_on_after_a_kill(messages: Messages, config: IntentConfig,
     """Kill -9 after the first checkpoint: the next run resumes there and ends with the weights of a run left alone."""
     long = config.model_copy(update={"epochs": 12, "patience": 99})
     killed = tmp_path / "killed"
-    child = os.fork()
-    if child == 0:
-        os.close(1)
-        os.close(2)
-        try:
-            tune(long, messages, killed)
-        finally:
-            os._exit(0)
+    # A fork would inherit torch's threads as locks that nobody opens.
+    child = multiprocessing.get_context("spawn").Process(target=tune, args=(long, messages, killed))
+    child.start()
     end = time.monotonic() + 120
     while not list(killed.glob("checkpoint-*/trainer_state.json")) and time.monotonic() < end:
         time.sleep(0.005)
-    os.kill(child, signal.SIGKILL)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it was over before it was killed"
+    child.kill()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL, "it was over before it was killed"
     left = {each.name for each in killed.glob("checkpoint-*")}
     (resumed, again), (alone, once) = tune(long, messages, killed), tune(long, messages, tmp_path / "alone")
     assert left, "no checkpoint was written"
