@@ -70,11 +70,13 @@ def train_intent(
     judgement = intent_report.judge(run, chosen, messages.test)
     figures = summary(judgement.shipped)
     batch = intent_report.next_batch(judgement, run.suspicious)
-    lake.write_json(hard_messages_path(lake, until), batch)
+    lines = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in batch)
+    with lake.writing(hard_messages_path(lake, until)) as aside:
+        aside.write_text(lines, encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="mercato-") as scratch:
-        page, tasks = Path(scratch) / "intent_report.html", Path(scratch) / "next_annotation_batch.json"
+        page, tasks = Path(scratch) / "intent_report.html", Path(scratch) / "next_annotation_batch.jsonl"
         page.write_text(intent_report.page(run, judgement, messages, intent_report.why(run, chosen)))
-        tasks.write_text(json.dumps(batch, ensure_ascii=False, indent=1))
+        tasks.write_text(lines, encoding="utf-8")
         ref = record(
             settings,
             ARTEFACT,
@@ -92,8 +94,8 @@ def train_intent(
 
 
 def hard_messages_path(lake: Lake, until: datetime) -> str:
-    """Where the next annotation batch lies: the JSON list that `intent_report.next_batch` describes."""
-    return lake.path("annotation", "hard_messages", f"until={until:%Y%m%dT%H%M%SZ}.json")
+    """Where `intent_report.next_batch` lies, as JSON lines that `mercato annotation export --errors` takes."""
+    return lake.path("annotation", "hard_messages", f"until={until:%Y%m%dT%H%M%SZ}.jsonl")
 
 
 def _said(ref: ArtefactRef) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 
 from data_contracts.artefact_store import ArtefactStore
 from data_contracts.errors import ArtefactRefused, UnknownRelease
+from data_contracts.intents import load_labels
 from data_contracts.release import Kind, Manifest, Provenance, ReleaseIdentity
 from mercato import paths
 from mercato.intent_quality import evaluate_intent
@@ -24,6 +25,7 @@ from tests.training import small_bert
 from tests.training.small_intent import small_intent
 from training import intent_config, intent_job
 from training import intent_encoder as encoders
+from training.annotation.export import export_errors
 from training.base_models import load_base
 from training.errors import NotEnoughData
 from training.intent import FINE_TUNED, IntentRun, train
@@ -274,10 +276,13 @@ def test_a_run_leaves_model_report_and_next_batch(
     assert ref is not None
     model = IntentModel.load(ArtefactStore(lake).fetch_one("intent", ref.artefact))
     assert model.meta["method"] == said["method"]
-    batch = lake.read_json(said["hard_messages"])
+    batch = [json.loads(line) for line in Path(said["hard_messages"]).read_text().splitlines()]
     assert {each["reason"] for each in batch} <= {"error", "doubted label"}
     assert {"text", "language", "origin", "label", "predicted", "confidence", "reason"} == set(batch[0])
-    assert json.loads(pages[1]) == batch
+    assert [json.loads(line) for line in pages[1].splitlines()] == batch
+    asked = export_errors(lake, load_labels(), AT, Path(said["hard_messages"])).batch
+    assert asked is not None
+    assert 0 < asked.tasks <= len(batch)
     for heading in ("By intent and language", "Confusion", "Calibration", "Robustness", "in doubt"):
         assert heading in pages[0]
     assert "http" not in pages[0].replace("http-equiv", "")

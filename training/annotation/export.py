@@ -26,9 +26,12 @@ ERRORS: Final = pa.schema(
         ("predicted", pa.string()),
         ("confidence", pa.float64()),
         ("model", pa.string()),
+        ("origin", pa.string()),
+        ("label", pa.string()),
+        ("reason", pa.string()),
     ]
 )
-"""Columns of an error report's file (.csv, .jsonl or .parquet); only `text` is needed."""
+"""Columns of an error report's file (.csv, .jsonl or .parquet); only `text` is needed, the last three are not shown."""
 
 
 @dataclass(frozen=True, slots=True)
