@@ -22,6 +22,11 @@ MICRO: Final = 1_000_000
 UNKNOWN_CATEGORY: Final = "OTHER"
 """Stands for a missing category, so that every product has one."""
 
+SALES_COLUMNS: Final = (
+    "customer_key", "product_id", "basket_id", "event_time", "quantity", "sales_minor", "retail_discount_minor"
+)  # fmt: skip
+"""Of clean/transactions, what the views read."""
+
 HISTORY_COLUMNS: Final[dict[str, str]] = {
     "snapshot_at": "Int64",
     "product_ids": "Array(String)",

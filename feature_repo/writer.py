@@ -1,11 +1,12 @@
 """Snapshots into the lake: one Parquet file per view and T, the same bytes each time."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
+import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis.common.exceptions import IbisError
@@ -14,6 +15,7 @@ from data_contracts import partitions
 from data_contracts.lake import as_of, snapshot_digest
 from data_contracts.shop import load_shop
 from feature_repo.errors import NoSnapshot, SnapshotMismatch
+from feature_repo.snapshots import SALES_COLUMNS
 from feature_repo.views import TIMESTAMP, VIEWS, View, view_digest
 from mercato.paths import Lake
 
@@ -47,7 +49,7 @@ def arrow_schema(view: View) -> pa.Schema:
     return pa.schema([pa.field(view.key, pa.string()), *features, pa.field(TIMESTAMP, pa.timestamp("us", tz="UTC"))])
 
 
-def write_snapshots(lake: Lake, at: datetime, *, views: Iterable[str] = tuple(VIEWS)) -> list[Snapshot]:
+def write_snapshots(lake: Lake, at: datetime, *, views: Collection[str] = tuple(VIEWS)) -> list[Snapshot]:
     """The snapshots of T = `at`, each computed from `as_of(T, T)`; they come into place together.
 
     Args:
@@ -59,7 +61,15 @@ def write_snapshots(lake: Lake, at: datetime, *, views: Iterable[str] = tuple(VI
         SnapshotMismatch: T is no midnight of the shop, a table lacks a column, or a key comes twice.
     """
     with partitions.writing(lake) as aside:
-        return [put(lake, aside, VIEWS[name], compute(lake, VIEWS[name], at), at) for name in views]
+        sales = _sales(lake, at) if len(views) > 1 else {}
+        return [put(lake, aside, VIEWS[name], compute(lake, VIEWS[name], at, sales), at) for name in views]
+
+
+def _sales(lake: Lake, at: datetime) -> dict[str, Any]:
+    """What every view reads, read once and held in memory: the transactions before T."""
+    table = as_of(lake, "transactions", event_before=at, known_before=at)
+    columns = [each for each in SALES_COLUMNS if each in table.columns]  # compute() says what is missing
+    return {"transactions": ibis.memtable(table.select(*columns).to_pyarrow())}
 
 
 def put(lake: Lake, aside: partitions.Partitions, view: View, frame: pa.Table, at: datetime) -> Snapshot:
@@ -96,9 +106,12 @@ def _snapshot(lake: Lake, found: partitions.Manifest) -> Snapshot:
     return Snapshot(found.table, found.event_time_max, found.rows, found.sha256, path)
 
 
-def compute(lake: Lake, view: View, at: datetime) -> pa.Table:
-    """The rows of one view at T as an Arrow table in `arrow_schema`, ordered by key."""
-    tables = [as_of(lake, name, event_before=at, known_before=at) for name in view.reads]
+def compute(lake: Lake, view: View, at: datetime, read: Mapping[str, Any] | None = None) -> pa.Table:
+    """The rows of one view at T as an Arrow table in `arrow_schema`, ordered by key; `read`: tables cut before."""
+    read = read or {}
+    tables = [
+        read[name] if name in read else as_of(lake, name, event_before=at, known_before=at) for name in view.reads
+    ]
     try:
         expression = view.compute(*tables, at)
     except (AttributeError, IbisError) as error:  # Ibis: 'Table' object has no attribute 'column'

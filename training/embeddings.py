@@ -1,16 +1,20 @@
 """The encoder as it serves: a base or tuned model exported to ONNX, its int8 form, and the vectors of product texts."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveInt
+from tokenizers import Tokenizer
 
-from serving.runtime.encoder import Encoder
-from training.base_models import load_base, quiet_transformers
+from serving.runtime.encoder import MAX_TOKENS, Encoder
+from training import onnx_encoder
+from training.base_models import load_base
+
+_TYPICAL: Final = 128
+"""Texts that int8 is fitted to."""
 
 
 class EncoderConfig(BaseModel):
@@ -28,26 +32,11 @@ class EncoderConfig(BaseModel):
 
 def export_onnx(config: EncoderConfig, folder: Path) -> tuple[Path, Path]:
     """`encoder.onnx` (mean pooling, unit length) and `tokenizer.json` in `folder`."""
-    with quiet_transformers():
-        import torch
-
-        bert, tokenizer = load_base(config.base_model)
-        model, tokens = folder / "encoder.onnx", folder / "tokenizer.json"
-        tokenizer.backend_tokenizer.save(str(tokens))
-        example = tokenizer(["frozen pizza", "milk"], padding=True, return_tensors="pt")
-        torch.onnx.export(
-            _pooled(bert.eval()),
-            (example["input_ids"], example["attention_mask"]),
-            str(model),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["embedding"],
-            dynamic_axes={
-                "input_ids": {0: "batch", 1: "tokens"},
-                "attention_mask": {0: "batch", 1: "tokens"},
-                "embedding": {0: "batch"},
-            },
-            dynamo=False,
-        )
+    bert, tokenizer = load_base(config.base_model)
+    tokens = folder / "tokenizer.json"
+    tokenizer.backend_tokenizer.save(str(tokens))
+    example = tokenizer("frozen pizza")["input_ids"]
+    model = onnx_encoder.export(_pooled(bert), bert, example, folder / "encoder.onnx", output="embedding")
     return model, tokens
 
 
@@ -73,18 +62,10 @@ def encode_texts(config: EncoderConfig, model: Path, tokenizer: Path, texts: Seq
     return Encoder.load(model, tokenizer, threads=config.threads).encode_all(texts, batch=config.batch_size)
 
 
-def quantise(model: Path, to: Path) -> Path:
-    """`to`: the encoder with int8 weights, a scale per channel; activations are scaled as they come."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    logging.getLogger().addFilter(_no_hint)
-    try:
-        quantize_dynamic(str(model), str(to), weight_type=QuantType.QInt8, per_channel=True)
-    finally:
-        logging.getLogger().removeFilter(_no_hint)
-    return to
-
-
-def _no_hint(record: logging.LogRecord) -> bool:
-    """False for the advice to pre-process, which changes nothing for an encoder."""
-    return "pre-processing before quantization" not in record.getMessage()
+def quantise(model: Path, tokenizer: Path, to: Path, texts: Sequence[str]) -> Path:
+    """`to`: the encoder with int8 matrices, fitted to what some of `texts` look like inside it."""
+    read = Tokenizer.from_file(str(tokenizer))
+    read.enable_truncation(MAX_TOKENS)
+    ids = [read.encode(text).ids for text in texts[:: max(1, len(texts) // _TYPICAL)]]
+    feeds = [{"input_ids": np.array([each]), "attention_mask": np.ones((1, len(each)), np.int64)} for each in ids]
+    return onnx_encoder.int8(model, to, feeds)

@@ -79,7 +79,7 @@ class Trial:
     def int8(self, chosen: Candidate, folder: Path) -> Candidate:
         """The int8 form of a candidate; it encodes the products too, so that index and queries have one encoder."""
         folder.mkdir()
-        model = quantise(chosen.model, folder / "encoder.onnx")
+        model = quantise(chosen.model, chosen.tokenizer, folder / "encoder.onnx", self.texts)
         return Candidate(
             "int8", model, chosen.tokenizer, encode_texts(self.config, model, chosen.tokenizer, self.texts)
         )

@@ -13,12 +13,11 @@ import structlog
 from numpy.typing import NDArray
 
 from feature_repo.message_text import romanised
-from serving.runtime.intent import EncoderModel, IntentModel, WordsModel, softmax
-from training.intent_calibration import Calibration, calibrate
+from serving.runtime.intent import EncoderModel, IntentModel, WordsModel, decide, softmax
+from training.intent_calibration import calibrate
 from training.intent_config import IntentConfig
 from training.intent_data import PUBLIC, Messages
 from training.intent_linear import fit_head, fit_words, row_weights
-from training.intent_metrics import judged
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -26,7 +25,8 @@ WORDS: Final = "words"
 FROZEN: Final = "frozen"
 FINE_TUNED: Final = "fine-tuned"
 _FOLDS: Final = 4
-_EXAMPLE: Final = "where is my order"
+_TYPICAL: Final = 128
+"""Training messages whose insides int8 is fitted to."""
 log = structlog.get_logger()
 
 
@@ -81,6 +81,14 @@ class IntentRun:
         return cheap
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One half of a candidate, and its (n, labels) logits of the validation messages."""
+
+    model: WordsModel | EncoderModel
+    logits: Floats
+
+
 @dataclass
 class _Work:
     """What the steps of one run share."""
@@ -121,56 +129,56 @@ def train(config: IntentConfig, messages: Messages, until: datetime, checkpoints
         checkpoints: folder of the fine-tuning; a run that was killed goes on from what it left there.
     """
     from training import intent_encoder as encoders
-    from training.base_models import load_base, query_prefix
+    from training.base_models import load_base
 
     work = _Work(config, messages, until)
     train_rows = messages.train
     begun = time.process_time()
     words = None
     if config.words:
-        words = fit_words(
+        fitted = fit_words(
             train_rows["text"].tolist(),
             work.codes(train_rows),
             work.weights(train_rows),
             regularisation=config.regularisation,
         )
+        words = _Part(fitted, logits_of(fitted, messages.validation["text"].tolist()))
     work.timed(WORDS, begun)
     begun = time.process_time()
-    prefix = query_prefix(config.base_model)
     bert, tokenizer = load_base(config.base_model)
     model = encoders.Classifier(bert, len(work.labels), train_word_embeddings=config.train_word_embeddings)
-    ids = encoders.encoded(tokenizer, train_rows["text"].tolist(), prefix, config.max_length)
+    ids = encoders.encoded(tokenizer, train_rows["text"].tolist(), config.max_length)
     features = encoders.features_of(model, tokenizer, ids)
     model.set_head(
         *fit_head(features, work.codes(train_rows), work.weights(train_rows), regularisation=config.head_regularisation)
     )
-    frozen = _exported(work, FROZEN, model, tokenizer, prefix)
+    frozen = _exported(work, FROZEN, model, tokenizer, ids)
     work.timed(FROZEN, begun)
     begun = time.process_time()
     doubts = suspicious(work, features) if words is not None else train_rows.iloc[:0].assign(likelier="", margin=0.0)
     work.timed("doubts", begun)
-    candidates = [*([_candidate(work, WORDS, words, None)] if words else []), *_with(work, FROZEN, words, frozen)]
+    candidates = [*([_candidate(work, WORDS, words)] if words else []), *_with(work, FROZEN, words, frozen)]
     curve: list[dict[str, float]] = []
     if config.fine_tune:
         begun = time.process_time()
-        curve = _fine_tune(work, model, tokenizer, prefix, checkpoints)
-        tuned = _exported(work, FINE_TUNED, model, tokenizer, prefix)
+        curve = _fine_tune(work, model, tokenizer, checkpoints)
+        tuned = _exported(work, FINE_TUNED, model, tokenizer, ids)
         work.timed(FINE_TUNED, begun)
         candidates += _with(work, FINE_TUNED, words, tuned)
     return IntentRun(tuple(candidates), curve, work.exports, work.seconds, doubts)
 
 
-def _with(work: _Work, name: str, words: WordsModel | None, encoder: EncoderModel) -> list[Candidate]:
+def _with(work: _Work, name: str, words: _Part | None, encoder: _Part) -> list[Candidate]:
     """The encoder by itself, and with the words beside it where there are some."""
-    alone = _candidate(work, name, None, encoder)
+    alone = _candidate(work, name, encoder)
     return [alone, _candidate(work, f"{name} + {WORDS}", words, encoder)] if words else [alone]
 
 
-def _fine_tune(work: _Work, model: Any, tokenizer: Any, prefix: str, checkpoints: Path) -> list[dict[str, float]]:
+def _fine_tune(work: _Work, model: Any, tokenizer: Any, checkpoints: Path) -> list[dict[str, float]]:
     from training import intent_encoder as encoders
 
     def read(rows: pd.DataFrame, weights: Floats) -> tuple[list[list[int]], Labels, Floats]:
-        ids = encoders.encoded(tokenizer, rows["text"].tolist(), prefix, work.config.max_length)
+        ids = encoders.encoded(tokenizer, rows["text"].tolist(), work.config.max_length)
         return ids, work.codes(rows), weights
 
     rows = work.messages.train
@@ -190,18 +198,20 @@ def _fine_tune(work: _Work, model: Any, tokenizer: Any, prefix: str, checkpoints
     )
 
 
-def _exported(work: _Work, name: str, model: Any, tokenizer: Any, prefix: str) -> EncoderModel:
+def _exported(work: _Work, name: str, model: Any, tokenizer: Any, ids: Sequence[list[int]]) -> _Part:
     from training.intent_export import export
 
     texts = work.messages.validation["text"].tolist()
-
-    def accuracy(encoder: EncoderModel) -> float:
-        return float((logits_of(encoder, texts).argmax(axis=1) == work.truth).mean())
-
-    made = export(model, tokenizer, prefix, accuracy=accuracy, example=tokenizer(_EXAMPLE)["input_ids"])
+    made = export(
+        model,
+        tokenizer,
+        logits=lambda encoder: logits_of(encoder, texts),
+        truth=work.truth,
+        typical=ids[:: max(1, len(ids) // _TYPICAL)],
+    )
     work.exports[name] = made.tried
     log.info("intent.exported", encoder=name, variant=made.variant, tried=made.tried)
-    return made.encoder
+    return _Part(made.encoder, made.logits)
 
 
 def logits_of(part: EncoderModel | WordsModel, texts: Sequence[str]) -> Floats:
@@ -209,31 +219,24 @@ def logits_of(part: EncoderModel | WordsModel, texts: Sequence[str]) -> Floats:
     return np.stack([part.logits(text) for text in texts])
 
 
-def _candidate(work: _Work, name: str, words: WordsModel | None, encoder: EncoderModel | None) -> Candidate:
-    texts = work.messages.validation["text"].tolist()
-    parts = [logits_of(part, texts) for part in (words, encoder) if part is not None]
-    found = calibrate(parts, work.truth, work.labels)
-    model = IntentModel(_meta(work, name, found, words, encoder), words, encoder)
-    return Candidate(name, model, judged(model, work.messages.validation)["right"].to_numpy())
-
-
-def _meta(
-    work: _Work, name: str, found: Calibration, words: WordsModel | None, encoder: EncoderModel | None
-) -> dict[str, Any]:
-    both = words is not None and encoder is not None
-    return {
+def _candidate(work: _Work, name: str, *parts: _Part) -> Candidate:
+    found = calibrate([each.logits for each in parts], work.truth, work.labels)
+    said, _ = decide(found.probabilities([each.logits for each in parts]), work.labels, found.threshold)
+    words = next((each.model for each in parts if isinstance(each.model, WordsModel)), None)
+    encoder = next((each.model for each in parts if isinstance(each.model, EncoderModel)), None)
+    meta = {
         "kind": IntentModel.kind,
         "method": name,
         "labels": list(work.labels),
-        "words_weight": found.weights[0] if words is not None else 0.0,
-        "encoder_weight": found.weights[1 if both else 0] if encoder is not None else 0.0,
+        "words_weight": found.weights[0] if words else 0.0,
+        "encoder_weight": found.weights[-1] if encoder else 0.0,
         "temperature": found.temperature,
         "threshold": found.threshold,
-        "prefix": encoder.prefix if encoder is not None else "",
         "fit_until": work.until.isoformat(),
         "messages": work.messages.digest(),
         "config": work.config.model_dump(),
     }
+    return Candidate(name, IntentModel(meta, words, encoder), said == work.truth)
 
 
 def suspicious(work: _Work, features: Floats) -> pd.DataFrame:

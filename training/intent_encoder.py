@@ -92,9 +92,13 @@ class Classifier(nn.Module):
             self.head.bias.copy_(torch.from_numpy(np.asarray(bias, dtype=np.float32)))
 
 
-def encoded(tokenizer: Any, texts: Sequence[str], prefix: str, max_length: int) -> list[list[int]]:
-    """The ids of each text as it is served: prefix, tidied, cut at max_length tokens."""
-    read = tokenizer([prefix + tidy(text) for text in texts], truncation=True, max_length=max_length)
+def encoded(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """The ids of each text as it is served: tidied, cut at max_length tokens.
+
+    Without the prefix that e5 was trained with: that is a seventh of a message's tokens, and a head reads as well
+    without it (docs/intent.md).
+    """
+    read = tokenizer([tidy(text) for text in texts], truncation=True, max_length=max_length)
     return list(read["input_ids"])
 
 

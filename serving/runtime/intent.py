@@ -72,19 +72,17 @@ class EncoderModel:
 
     model: bytes
     tokenizer: bytes
-    prefix: str
-    """What the encoder was trained to read before a text."""
     encoder: Encoder
 
     @classmethod
-    def of(cls, model: bytes, tokenizer: bytes, prefix: str) -> Self:
+    def of(cls, model: bytes, tokenizer: bytes) -> Self:
         """The encoder of its two files, on one thread.
 
         Raises:
             ArtefactRefused: one of them does not parse.
         """
         try:
-            return cls(model, tokenizer, prefix, Encoder.of(model, tokenizer.decode()))
+            return cls(model, tokenizer, Encoder.of(model, tokenizer.decode()))
         except Exception as problem:
             # Neither library's errors share a base class that it exports.
             raise ArtefactRefused(
@@ -93,15 +91,14 @@ class EncoderModel:
 
     def logits(self, message: str) -> Floats:
         """(labels,) float32."""
-        return np.asarray(self.encoder.encode([self.prefix + tidy(message)])[0], np.float32)
+        return np.asarray(self.encoder.encode([tidy(message)])[0], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class IntentModel:
     """The intent model of one release; thread-safe.
 
-    meta: kind, labels, temperature, threshold, words_weight, encoder_weight, prefix, fit_until, method, and how it was
-    made.
+    meta: kind, labels, temperature, threshold, words_weight, encoder_weight, fit_until, method, and how it was made.
     """
 
     kind: ClassVar[str] = "intent"
@@ -158,13 +155,18 @@ class IntentModel:
             ArtefactRefused: it is no intent model, or lacks a part.
         """
         arrays, meta = npz.read(path, cls.kind)
+        if meta.get("prefix"):
+            raise ArtefactRefused(
+                f"found an intent model in {path.name} that reads {meta['prefix']!r} before a text, as earlier "
+                "versions made them; run train_intent again"
+            )
         words = encoder = None
         if "idf" in arrays:
             pieces = npz.unpack_text(arrays["pieces"], arrays["idf"].size)
             vocabulary = {piece: row for row, piece in enumerate(pieces)}
             words = WordsModel(vocabulary, arrays["idf"], arrays["weights"], arrays["bias"])
         if "model" in arrays:
-            encoder = EncoderModel.of(arrays["model"].tobytes(), arrays["tokenizer"].tobytes(), meta["prefix"])
+            encoder = EncoderModel.of(arrays["model"].tobytes(), arrays["tokenizer"].tobytes())
         if words is None and encoder is None:
             raise ArtefactRefused(f"found an intent model without words and encoder in {path.name}; train it again")
         return cls(meta, words, encoder)

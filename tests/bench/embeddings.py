@@ -125,7 +125,7 @@ def _structure(shop: Shop, judged: Any, untuned: Any, folder: Path) -> Any:
 def _quantised(first: Path, folder: Path, texts: Sequence[str]) -> tuple[Encoder, NDArray[np.float32]]:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "encoder.onnx").exists():
-        quantise(first / "encoder.onnx", folder / "encoder.onnx")
+        quantise(first / "encoder.onnx", first / "tokenizer.json", folder / "encoder.onnx", texts)
         (folder / "tokenizer.json").write_bytes((first / "tokenizer.json").read_bytes())
     return encoded(folder, "", texts)
 

@@ -142,7 +142,9 @@ def test_what_is_judged_is_what_is_served(run: IntentRun, messages: Messages, tm
     with pytest.raises(ArtefactRefused, match="without words and encoder"):
         IntentModel.load(npz.write(tmp_path / "empty", {}, {"kind": "intent"}))
     with pytest.raises(ArtefactRefused, match="does not parse"):
-        EncoderModel.of(b"no model", b"{}", "")
+        EncoderModel.of(b"no model", b"{}")
+    with pytest.raises(ArtefactRefused, match="run train_intent again"):
+        IntentModel.load(npz.write(tmp_path / "older", {}, {"kind": "intent", "prefix": "query: "}))
 
 
 def test_every_part_of_a_run_is_there(run: IntentRun, messages: Messages) -> None:
@@ -182,7 +184,7 @@ def tune(config: IntentConfig, messages: Messages, checkpoints: Path) -> tuple[l
     torch.manual_seed(0)
     model = encoders.Classifier(bert, 3, train_word_embeddings=False)
     rows = messages.train.iloc[:: max(1, len(messages.train) // 64)].iloc[:64]
-    ids = encoders.encoded(tokenizer, rows["text"].tolist(), "", config.max_length)
+    ids = encoders.encoded(tokenizer, rows["text"].tolist(), config.max_length)
     codes = np.asarray(pd.Categorical(rows["intent"]).codes, np.int64)
     read = (ids, codes, np.ones(len(ids), np.float32))
     curve = encoders.fine_tune(model, tokenizer, config, train=read, validation=read, checkpoints=checkpoints)

@@ -97,7 +97,7 @@ def test_int8_is_close(base: Path, tmp_path: Path) -> None:
     """The int8 encoder takes the same inputs, its vectors have length 1 and point nearly the same way."""
     config = EncoderConfig(base_model=str(base))
     model, tokenizer = export_onnx(config, tmp_path)
-    small = quantise(model, tmp_path / "int8.onnx")
+    small = quantise(model, tokenizer, tmp_path / "int8.onnx", PAIRS["positive"].tolist())
     one, other = (encode_texts(config, each, tokenizer, PAIRS["positive"].tolist()) for each in (model, small))
     assert np.allclose(np.linalg.norm(other, axis=1), 1, atol=1e-5)
     assert (one * other).sum(axis=1).min() > 0.98
