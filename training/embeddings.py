@@ -52,7 +52,8 @@ def _pooled(bert: Any) -> Any:
             hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
             mean = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
-            return torch.nn.functional.normalize(mean, dim=1)
+            # Written out: the shape inference that fusion needs does not know the ReduceL2 of normalize().
+            return mean / mean.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
 
     return Pooled()
 

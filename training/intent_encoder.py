@@ -9,6 +9,7 @@ import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from torch import nn
 from transformers import (
     DataCollatorWithPadding,
@@ -20,6 +21,7 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from feature_repo.message_text import tidy
+from serving.runtime.intent import softmax
 from training.base_models import quiet_transformers
 from training.intent_config import IntentConfig
 
@@ -126,7 +128,7 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
         del args, control
-        said = {name: float(metrics[f"eval_{name}"]) for name in ("loss", "accuracy")}
+        said = {name: float(metrics[f"eval_{name}"]) for name in ("calibrated_loss", "accuracy")}
         log.info("intent.evaluated", step=state.global_step, of=state.max_steps, **said)
 
 
@@ -152,7 +154,8 @@ def fine_tune(  # noqa: PLR0913 - named
 ) -> list[dict[str, float]]:
     """Trains `model` in place, goes on from the last checkpoint in `checkpoints`; the curve on validation.
 
-    The weights with the lowest validation loss stay.
+    The weights with the lowest validation loss stay, at the temperature that suits them: overconfidence, which is put
+    right afterwards, would end training early.
     """
     gpu = torch.cuda.is_available()
     per_device = config.batch_size if gpu else min(config.batch_size, config.micro_batch)
@@ -181,7 +184,7 @@ def fine_tune(  # noqa: PLR0913 - named
             save_total_limit=2,
             logging_steps=max(1, every // 4),
             load_best_model_at_end=True,
-            metric_for_best_model="eval_loss",
+            metric_for_best_model="eval_calibrated_loss",
             greater_is_better=False,
             seed=config.seed,
             data_seed=config.seed,
@@ -197,7 +200,7 @@ def fine_tune(  # noqa: PLR0913 - named
             train_dataset=_Rows(*train),
             eval_dataset=_Rows(*validation),
             data_collator=DataCollatorWithPadding(tokenizer),
-            compute_metrics=_accuracy,
+            compute_metrics=_metrics,
             callbacks=[_Progress(), EarlyStoppingCallback(config.patience)],
         )
         trainer.remove_callback(_printer())
@@ -206,13 +209,20 @@ def fine_tune(  # noqa: PLR0913 - named
         trainer.train(resume_from_checkpoint=last)
     done = [each for each in trainer.state.log_history if "eval_loss" in each]
     return [
-        {"epoch": round(each["epoch"], 3), "loss": each["eval_loss"], "accuracy": each["eval_accuracy"]}
+        {"epoch": round(each["epoch"], 3), "loss": each["eval_calibrated_loss"], "accuracy": each["eval_accuracy"]}
         for each in done
     ]
 
 
-def _accuracy(found: Any) -> dict[str, float]:
-    return {"accuracy": float((found.predictions.argmax(1) == found.label_ids).mean())}
+def _metrics(found: Any) -> dict[str, float]:
+    logits, labels = found.predictions, found.label_ids
+    rows = np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        return -float(np.log(softmax(logits / math.exp(log_temperature))[rows, labels] + 1e-9).mean())
+
+    best = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
+    return {"accuracy": float((logits.argmax(1) == labels).mean()), "calibrated_loss": float(best.fun)}
 
 
 def _printer() -> Any:
