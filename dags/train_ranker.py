@@ -14,7 +14,10 @@ from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
 from dags.runs import after, nightly, publish, settings, shop, until
 
 
-@task(inlets=[*(assets.clean(t) for t in ("transactions", "interactions", "impressions")), assets.FEATURE_SNAPSHOTS])
+@task(
+    inlets=[*(assets.clean(t) for t in ("transactions", "interactions", "impressions")), assets.FEATURE_SNAPSHOTS],
+    priority_weight=10,  # both fits and with them the release wait for the rows; other models do not
+)
 def rows(**context: Any) -> dict[str, Any]:
     """How many rows both rankers learn from."""
     from training.jobs import build_ranker_rows

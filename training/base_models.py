@@ -67,11 +67,6 @@ def base_model_folder(name: str) -> str:
     return name
 
 
-def query_prefix(name: str) -> str:
-    """What a text is prefixed with before this base reads it: the e5 family was trained on `query: `."""
-    return "query: " if name == E5 or "e5" in Path(name).name.lower().split("-") else ""
-
-
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Time in which `transformers` neither warns nor draws bars; it also asks the hub for no telemetry."""

@@ -51,9 +51,10 @@ def _pooled(bert: Any) -> Any:
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
-            mean = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
+            mean: torch.Tensor = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
             # Written out: the shape inference that fusion needs does not know the ReduceL2 of normalize().
-            return mean / mean.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
+            vectors: torch.Tensor = mean / mean.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
+            return vectors
 
     return Pooled()
 

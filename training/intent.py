@@ -24,7 +24,7 @@ Labels = NDArray[np.int64]
 WORDS: Final = "words"
 FROZEN: Final = "frozen"
 FINE_TUNED: Final = "fine-tuned"
-_FOLDS: Final = 4
+_FOLDS: Final = 3
 _TYPICAL: Final = 128
 """Training messages whose insides int8 is fitted to."""
 log = structlog.get_logger()
@@ -199,13 +199,16 @@ def _fine_tune(work: _Work, model: Any, tokenizer: Any, checkpoints: Path) -> li
 
 
 def _exported(work: _Work, name: str, model: Any, tokenizer: Any, ids: Sequence[list[int]]) -> _Part:
+    from training import intent_encoder as encoders
     from training.intent_export import export
 
     texts = work.messages.validation["text"].tolist()
+    held = encoders.encoded(tokenizer, texts, work.config.max_length)
     made = export(
         model,
         tokenizer,
         logits=lambda encoder: logits_of(encoder, texts),
+        trained=encoders.logits_of(model, tokenizer, held),
         truth=work.truth,
         typical=ids[:: max(1, len(ids) // _TYPICAL)],
     )

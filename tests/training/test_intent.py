@@ -152,7 +152,7 @@ def test_every_part_of_a_run_is_there(run: IntentRun, messages: Messages) -> Non
     assert [each.name for each in run.candidates] == [
         "words", "frozen", "frozen + words", "fine-tuned", "fine-tuned + words"
     ]  # fmt: skip
-    assert set(run.exports[FINE_TUNED]) >= {"float32", "int8"}
+    assert set(run.exports[FINE_TUNED]) >= {"trained", "int8"}
     assert len(run.curve) >= 1
     rows = judged(run.named("words").model, messages.test)
     assert summary(rows)["accuracy"] > 0.6  # three intents: guessing gives a third
