@@ -50,18 +50,26 @@ def products(folder: Path) -> pd.DataFrame:
     return catalogue_rows(settings, until)
 
 
-def engine(catalogue: pd.DataFrame, folder: Path) -> SearchEngine:
-    """The search engine of these products, built into `folder` where it is not there yet, and loaded from it."""
+def engine(catalogue: pd.DataFrame, folder: Path, *, int8: bool = False) -> SearchEngine:
+    """The search engine of these products, built into `folder` where it is not there yet, and loaded from it.
+
+    Args:
+        catalogue: clean/products.
+        folder: where it is kept.
+        int8: products and queries are encoded with int8 matrices.
+    """
     import faiss
 
     from serving.runtime.encoder import Encoder
-    from training.embeddings import EncoderConfig, encode_texts, export_onnx
+    from training.embeddings import EncoderConfig, encode_texts, export_onnx, quantise
 
     folder.mkdir(parents=True, exist_ok=True)
     texts = sorted(set(index.semantic_texts(catalogue)))
     model, tokenizer = folder / "encoder.onnx", folder / "tokenizer.json"
     if not (folder / "vectors.npy").exists():
         export_onnx(EncoderConfig(), folder)
+        if int8:
+            quantise(model, tokenizer, folder / "int8.onnx", texts).replace(model)
         np.save(folder / "vectors.npy", encode_texts(EncoderConfig(threads=1), model, tokenizer, texts))
     index.build_vector_index(np.load(folder / "vectors.npy"), folder / "faiss")
     index.build_keyword_index(catalogue, texts, IndexConfig(), folder / "keyword", encoder=sha256_file(model), until=AT)
@@ -100,10 +108,17 @@ def measure(settings: Settings) -> dict[str, Any]:
     def learned(known: search_quality.Judgments) -> search_quality.Search:
         return search_quality.served(built.fused_by(Fusion(fusion.fit(built, known))))
 
+    small = engine(catalogue, settings.root / "bench" / "search_int8", int8=True)
+
+    def learned_small(known: search_quality.Judgments) -> search_quality.Search:
+        return search_quality.served(small.fused_by(Fusion(fusion.fit(small, known))))
+
     rivals = {"reciprocal rank": search_quality.served(built), "bm25": search_quality.bm25(catalogue)}
     rows = []
     for asked, ask in (("as written", str), ("misspelt", search_quality.misspelt)):
         frames = {"served": pd.concat(search_quality.cross_fitted(learned, judged, ask=ask)).sort_values("query")}
+        fitted = pd.concat(search_quality.cross_fitted(learned_small, judged, ask=ask))
+        frames["int8 encoder"] = fitted.sort_values("query")
         frames |= {name: search_quality.score(each, judged, ask) for name, each in rivals.items()}
         rows += summary(frames, asked=asked)
     large = many(built, 1_000_000 // built.base.keyword.n_docs + 1)
@@ -111,6 +126,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     return {
         "rows": rows,
         "query": timed(search_quality.served(built, n=10), queries),
+        "query, int8 encoder": timed(search_quality.served(small, n=10), queries),
         "keywords of a million": timed(lambda query: large.top(as_written(query).terms, KEYWORD_DOCS), queries),
     }
 
@@ -125,7 +141,9 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"search, {row['asked']:<10} {row['method']:<16} nDCG@10 {row['ndcg_at_10']:.3f}, judged alone "
             f"{row['ndcg_judged']:.3f}, judged@10 {row['judged_at_10']:.2f}{said}"
         )
-    timings = [(what, found[what]) for what in ("query", "keywords of a million") if what in found]
+    timings = [
+        (what, found[what]) for what in ("query", "query, int8 encoder", "keywords of a million") if what in found
+    ]
     out += [f"search, {what}: p50 {each['p50_ms']:.1f} ms  p95 {each['p95_ms']:.1f} ms" for what, each in timings]
     return out
 
