@@ -43,10 +43,10 @@ SMALL = {"greeting", "track", OUT_OF_SCOPE}
 
 
 def small_messages() -> Messages:
-    """Real messages of three intents, English and Hindi: few enough to train on in a second."""
+    """A third of the messages of three intents, English and Hindi: few enough to train on in a second."""
     whole = gather({}, NONE, validation_share=0.15)
     keep = [
-        part[part["intent"].isin(SMALL) & part["language"].isin(["en", "hi"])].reset_index(drop=True)
+        part[part["intent"].isin(SMALL) & part["language"].isin(["en", "hi"])].iloc[::3].reset_index(drop=True)
         for part in (whole.train, whole.validation, whole.test)
     ]
     return Messages(*keep)
