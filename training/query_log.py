@@ -1,0 +1,35 @@
+"""What shoppers searched for and found something by, from the event log."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import pandas as pd
+
+from data_contracts.errors import SourceMissing
+from data_contracts.lake import as_of
+from feature_repo.text import normalise_query
+from mercato.paths import Lake
+
+READS: Final = "interactions"
+"""Clean table that it reads."""
+LED: Final = ("click", "cart", "purchase")
+"""Events that say that an answer held what was looked for."""
+
+
+def customers_by_query(lake: Lake, until: datetime, lookback: timedelta) -> dict[str, int]:
+    """Query, normalised -> different customers who searched it and took a product out of that answer.
+
+    Searches of the `lookback` before `until`, known by then. Visitors without a customer are not counted, as one
+    person may be many of them; simulated events are left out. Nothing where nothing was logged yet.
+    """
+    try:
+        events = as_of(lake, READS, event_before=until, known_before=until, since=until - lookback)
+    except SourceMissing:
+        return {}
+    events = events.filter(events.origin != "simulated", events.request_id.notnull())
+    led = events.filter(events.type.isin(LED)).select("request_id").distinct()
+    asked = events.filter(events.type == "search", events.query.notnull(), events.customer_key.notnull())
+    rows: pd.DataFrame = asked.semi_join(led, "request_id").select("query", "customer_key").distinct().execute()
+    rows = rows.assign(query=rows["query"].map(normalise_query)).drop_duplicates()
+    counted = rows[rows["query"] != ""].groupby("query")["customer_key"].nunique()
+    return {str(query): int(n) for query, n in counted.items()}
