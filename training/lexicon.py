@@ -105,9 +105,7 @@ def _with_queries(made: LexiconFile, asked: Mapping[str, int]) -> LexiconFile:
     for query, n in right.items():
         words.update(dict.fromkeys(query.split(), n))
     entries = [Entry(text=query, kind="query", weight=n) for query, n in right.items()]
-    return made.model_copy(
-        update={"words": dict(sorted(words.items())), "suggestions": [*entries, *made.suggestions]}
-    )
+    return made.model_copy(update={"words": dict(sorted(words.items())), "suggestions": [*entries, *made.suggestions]})
 
 
 def _corrected(query: str, lexicon: Lexicon) -> bool:

@@ -57,7 +57,8 @@ def _stock(products: pd.DataFrame) -> NDArray[np.int8]:
     """(p,) 1, 0, or STOCK_UNKNOWN where the source does not say."""
     if "in_stock" not in products:
         return np.full(len(products), STOCK_UNKNOWN, np.int8)
-    return products["in_stock"].astype("boolean").astype("Int8").fillna(STOCK_UNKNOWN).to_numpy(np.int8)
+    known = products["in_stock"].astype("boolean").astype("Int8").fillna(STOCK_UNKNOWN)
+    return np.asarray(known, dtype=np.int8)
 
 
 def _prices(sold: NDArray[np.int64], products: pd.DataFrame) -> NDArray[np.int64]:

@@ -1,9 +1,8 @@
 """What shoppers searched for and found something by, from the event log."""
 
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Final
-
-import pandas as pd
 
 from data_contracts.errors import SourceMissing
 from data_contracts.lake import as_of
@@ -29,7 +28,6 @@ def customers_by_query(lake: Lake, until: datetime, lookback: timedelta) -> dict
     events = events.filter(events.origin != "simulated", events.request_id.notnull())
     led = events.filter(events.type.isin(LED)).select("request_id").distinct()
     asked = events.filter(events.type == "search", events.query.notnull(), events.customer_key.notnull())
-    rows: pd.DataFrame = asked.semi_join(led, "request_id").select("query", "customer_key").distinct().execute()
-    rows = rows.assign(query=rows["query"].map(normalise_query)).drop_duplicates()
-    counted = rows[rows["query"] != ""].groupby("query")["customer_key"].nunique()
-    return {str(query): int(n) for query, n in counted.items()}
+    rows = asked.semi_join(led, "request_id").select("query", "customer_key").distinct().to_pyarrow().to_pylist()
+    people = {(normalise_query(row["query"]), row["customer_key"]) for row in rows}
+    return dict(sorted(Counter(query for query, _ in people if query).items()))

@@ -74,12 +74,13 @@ def blocked(rules: Sequence[Rule], rows: Rows, row: Mapping[str, int], products:
     return hit
 
 
-def arrange(
+def arrange(  # noqa: PLR0913
     rules: Sequence[Rule],
     rows: Rows,
     scores: NDArray[np.float32],
     row: Mapping[str, int],
     products: Products,
+    *,
     last: NDArray[np.bool_],
 ) -> Arranged:
     """The order of `rows` by score after boosts, burials and pins; what is `last` comes after the rest, unless pinned.

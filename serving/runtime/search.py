@@ -229,7 +229,7 @@ class SearchEngine:
         counted = {name: facets.without(masks, name) for name in ("category", "brand", "price")}
         at = np.flatnonzero(np.logical_and.reduce(list(masks.values())))
         sold_out = self.shelf.sold_out(rows[at], asked)
-        arranged = merchandising.arrange(rules, rows[at], scores[at], self.row, self.shelf, sold_out)
+        arranged = merchandising.arrange(rules, rows[at], scores[at], self.row, self.shelf, last=sold_out)
         page = arranged.order[offset : offset + n]
         shown = at[page]
         stock = self.shelf.in_stock[rows].astype(np.float32)

@@ -40,7 +40,7 @@ class Shelf:
 
     def sold_out(self, rows: NDArray[np.int32], asked: Collection[str] = ()) -> NDArray[np.bool_]:
         """(len(rows),) whether it is known to be sold out, and neither its name nor its id is `asked` (normalised)."""
-        found = self.in_stock[rows] == 0
+        found: NDArray[np.bool_] = self.in_stock[rows] == 0
         for at in np.flatnonzero(found) if asked else ():
             row = rows[at]
             found[at] = {normalise_query(self.name[row]), normalise_query(self.product_ids[row])}.isdisjoint(asked)

@@ -42,12 +42,11 @@ def test_a_change_is_found_at_once_and_a_removed_product_nowhere(built: tuple[Pa
         assert_nowhere(client, gone, popular["name"])
         sold_out = {"name": "Milk frother", "in_stock": False}
         assert client.put("/v1/products/new-2", json=sold_out).status_code == 200
-        total = client.post("/v1/search", json={"query": "milk"}).json()["total"]
-        end = {"query": "milk", "n": 1, "offset": total - 1, "explain": True}
-        [last] = client.post("/v1/search", json=end).json()["results"]
+        asked = {"query": "milk", "explain": True}
+        total = client.post("/v1/search", json=asked).json()["total"]
+        [last] = client.post("/v1/search", json={**asked, "n": 1, "offset": total - 1}).json()["results"]
         assert (last["product_id"], last["scores"]["in_stock"]) == ("new-2", 0)
-        assert ids(client, "milk frother")[0] == "new-2"
-        available = client.post("/v1/search", json={"query": "milk", "filters": {"in_stock": True}}).json()
+        available = client.post("/v1/search", json={**asked, "filters": {"in_stock": True}}).json()
         assert available["total"] == total - 1
         assert client.put("/v1/products/x", json={"price": 3}).json()["error"]["code"] == "rule_broken"
     gateway.close()

@@ -18,7 +18,9 @@ from training.query_log import customers_by_query
 LOOKBACK = timedelta(days=90)
 
 
-def searches(query: str, customers: list[str | None], *, led: str = "click", origin: str = "real") -> list[dict[str, Any]]:
+def searches(
+    query: str, customers: list[str | None], *, led: str = "click", origin: str = "real"
+) -> list[dict[str, Any]]:
     """One search per customer, and what it led to."""
     rows: list[dict[str, Any]] = []
     for n, customer in enumerate(customers):
@@ -65,7 +67,7 @@ def test_before_the_first_event_nothing_was_asked(tmp_path: Path) -> None:
 
 
 def test_what_many_ask_is_known_and_suggested_and_what_one_asks_is_not(tmp_path: Path) -> None:
-    """"chair" is in no product: five customers make it a word to correct to; a misspelling of nine stays one."""
+    """No product holds "gaming": five customers make it a word to correct to; a misspelling of nine stays one."""
     queries = customers_by_query(logged(make_lake(tmp_path)), UNTIL, LOOKBACK)
     words = load_search_words("complete_journey")
     before, after = (

@@ -245,10 +245,15 @@ def test_counts_by_hand() -> None:
 
 
 def test_queries_of_few_customers_are_suggested_to_nobody() -> None:
-    """A logged query of fewer customers than the least may name a person: neither suggested nor a word to correct to."""
+    """A query of fewer customers than the least may name a person: neither suggested nor a word to correct to."""
     queries: Mapping[str, int] = {"asha verma 9876543210": 4, "gaming mouse": 5}
     made = build_lexicon(
-        texts(), load_search_words("x"), minor_digits=2, until=AT, queries=queries, config=LexiconConfig(min_customers=5)
+        texts(),
+        load_search_words("x"),
+        minor_digits=2,
+        until=AT,
+        queries=queries,
+        config=LexiconConfig(min_customers=5),
     )
     assert [each.text for each in made.suggestions if each.kind == "query"] == ["gaming mouse"]
     assert "verma" not in made.words

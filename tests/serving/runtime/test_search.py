@@ -229,7 +229,7 @@ def test_a_brand_in_the_query_leads(engine: SearchEngine, products: pd.DataFrame
 
 
 def test_what_is_sold_out_comes_last_unless_it_is_what_was_named(engine: SearchEngine) -> None:
-    """The two best are sold out: last of all, and said so; by its id or its name one leads; a filter leaves both out."""
+    """The two best are sold out: last of all, and said so; by its id or its name one leads; a filter keeps both out."""
     plain = engine.search(as_written("milk"), n=500)
     first, second = plain.rows[:2].tolist()
     stock = np.full(len(engine.shelf.product_ids), STOCK_UNKNOWN, dtype=np.int8)
@@ -273,7 +273,7 @@ def test_affinity_hand_worked() -> None:
 
 
 def test_what_a_customer_buys_moves_up_by_a_bounded_amount(engine: SearchEngine) -> None:
-    """The product bought moves up, by PERSONAL of the range at most; the same products are found; others keep theirs."""
+    """The product bought moves up, by PERSONAL of the range at most; the same are found; the rest keep their order."""
     plain = engine.search(as_written("milk"), n=500)
     at = 30
     bought = customer_of([str(engine.shelf.product_ids[plain.rows[at]])], [3.0], [])
