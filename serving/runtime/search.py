@@ -16,7 +16,7 @@ from data_contracts.errors import ArtefactRefused
 from data_contracts.merchandising import Rule
 from feature_repo.customer import CustomerFeatures
 from feature_repo.text import normalise_query
-from serving.runtime import facets, merchandising
+from serving.runtime import diversity, facets, merchandising
 from serving.runtime.catalogue import STOCK_UNKNOWN, Catalogue
 from serving.runtime.encoder import Encoder
 from serving.runtime.fusion import Found, Fusion
@@ -230,7 +230,11 @@ class SearchEngine:
         at = np.flatnonzero(np.logical_and.reduce(list(masks.values())))
         sold_out = self.shelf.sold_out(rows[at], asked)
         arranged = merchandising.arrange(rules, rows[at], scores[at], self.row, self.shelf, last=sold_out)
-        page = arranged.order[offset : offset + n]
+        order = arranged.order
+        if asked and bounds.category is None:
+            fixed = sold_out | np.isin(np.arange(len(at)), list(arranged.rules))
+            order = diversity.spread(order, scores[at], self.shelf.category[rows[at]], fixed)
+        page = order[offset : offset + n]
         shown = at[page]
         stock = self.shelf.in_stock[rows].astype(np.float32)
         stages = {**stages, "in_stock": np.where(stock == STOCK_UNKNOWN, np.float32(np.nan), stock)}

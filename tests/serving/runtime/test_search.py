@@ -11,6 +11,7 @@ import pytest
 
 from data_contracts.errors import ArtefactRefused
 from feature_repo.customer import CustomerFeatures
+from serving.runtime import diversity
 from serving.runtime.catalogue import STOCK_UNKNOWN
 from serving.runtime.delta import part_of
 from serving.runtime.encoder import Encoder
@@ -249,6 +250,23 @@ def test_what_is_sold_out_comes_last_unless_it_is_what_was_named(engine: SearchE
     for in_stock, out in ((True, {first, second}), (False, {int(plain.rows[2])})):
         kept = other.search(as_written("milk"), n=500, filters=Bounds(in_stock=in_stock))
         assert set(plain.rows.tolist()) - set(kept.rows.tolist()) == out
+
+
+def test_a_broad_query_spreads_and_a_category_filter_does_not(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With everything near enough, seven of the first ten are of one category; inside a category nothing moves."""
+    monkeypatch.setattr(diversity, "NEAR", -1.0)
+    plain = engine.search(as_written("frozen pizza"), n=500)
+    most = next(iter(plain.facets["category"]))
+    inside = engine.search(as_written("frozen pizza"), n=500, filters=Bounds(category=most))
+    assert (engine.shelf.category[plain.rows[:10]] == most).sum() > diversity.MOST
+    monkeypatch.setattr(diversity, "NEAR", 1.0)
+    wide = engine.search(as_written("frozen pizza"), n=500)
+    assert (engine.shelf.category[wide.rows[:10]] == most).sum() == diversity.MOST
+    assert sorted(wide.rows.tolist()) == sorted(plain.rows.tolist())
+    again = engine.search(as_written("frozen pizza"), n=500, filters=Bounds(category=most))
+    assert again.rows.tolist() == inside.rows.tolist()
 
 
 def customer_of(product_ids: list[str], counts: list[float], categories: list[str]) -> CustomerFeatures:
