@@ -1,6 +1,7 @@
 """Categories on the first page of a broad query. Pure."""
 
 from collections import Counter
+from itertools import takewhile
 from typing import Final
 
 import numpy as np
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 FIRST: Final = 10
 """Places of the first page."""
 MOST: Final = 7
-"""Of those, what one category holds at most while another is nearly as good: two thirds, so that the page still says
-what the query was taken for. Judged, not measured."""
+"""Of those, what one category holds at most while others are nearly as good: about two thirds, so that the page still
+shows what the query was taken for. Judged, not measured."""
 NEAR: Final = 0.05
 """How far below the product whose place it takes another may score, in ranges of the scores."""
 
@@ -35,14 +36,13 @@ def spread(
     [(most, held)] = named.most_common(1)
     if held <= MOST:
         return order
-    others = iter([at for at in rest if category[at] not in ("", most) and not fixed[at]])
+    places = [place for place, at in enumerate(first) if category[at] == most and not fixed[at]][MOST - held :]
+    others = [at for at in rest if category[at] not in ("", most) and not fixed[at]]
     near = NEAR * float(np.ptp(scores))
-    moved: list[int] = []
-    for place in [place for place, at in enumerate(first) if category[at] == most and not fixed[at]][MOST - held :]:
-        other = next(others, None)
-        if other is None or scores[other] < scores[first[place]] - near:
-            break
-        moved.append(first[place])
+    pairs = zip(reversed(places), others, strict=False)
+    n = sum(1 for _ in takewhile(lambda pair: scores[pair[1]] >= scores[first[pair[0]]] - near, pairs))
+    moved = [first[place] for place in places[len(places) - n :]]
+    for place, other in zip(places[len(places) - n :], others, strict=False):
         first[place] = other
     taken = set(first)
     return np.array([*first, *moved, *(at for at in rest if at not in taken)], dtype=np.int64)

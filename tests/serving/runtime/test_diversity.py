@@ -25,15 +25,15 @@ def test_at_most_seven_of_one_category_where_others_are_nearly_as_good() -> None
 def test_what_is_not_nearly_as_good_stays_behind() -> None:
     """A page of one category stays as it is when no other category comes near, or none is known."""
     plain = list(range(12))
-    assert spread_of([0.93 - NEAR - 0.001]) == plain
-    assert spread_of([0.93 - NEAR + 0.001]) == [*range(7), 10, 8, 9, 7, 11]
+    assert spread_of([0.91 - NEAR - 0.001]) == plain
+    assert spread_of([0.91 - NEAR + 0.001]) == [*range(9), 10, 9, 11]
     assert spread_of([0.90], category="") == plain
     assert spread_of([0.90], category="a") == plain
 
 
 def test_what_a_rule_or_its_stock_placed_does_not_move() -> None:
     """A pinned product keeps its place, one that is sold out stays behind."""
-    assert spread_of([0.90, 0.90], fixed=(9, 10)) == [*range(6), 6, 11, 8, 9, 7, 10, 12]
+    assert spread_of([0.90, 0.90], fixed=(9, 10)) == [*range(8), 11, 9, 8, 10, 12]
 
 
 def test_seven_of_ten_are_left_alone() -> None:
