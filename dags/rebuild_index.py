@@ -15,7 +15,7 @@ from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
 from dags.runs import after, nightly, publish, settings, shop, until
 
 
-@task(inlets=[assets.PRODUCT_EMBEDDINGS, assets.FEATURE_SNAPSHOTS])
+@task(inlets=[assets.PRODUCT_EMBEDDINGS, assets.FEATURE_SNAPSHOTS, assets.clean("interactions")])
 def build(**context: Any) -> dict[str, Any]:
     """The artefacts of the indexes and the MLflow run that made them."""
     from training.jobs import rebuild_index as build_index

@@ -74,11 +74,7 @@ def who(gateway: Gateway, request_id: str, customer_id: str | None = None, sessi
 async def recommend(gateway: Gateway, request: RecommendRequest, request_id: str) -> Answer:
     """Products for a customer, a basket or a page."""
     asked = who(gateway, request_id, request.customer_id, request.session_id)
-    customer: CustomerFeatures | None = None
-    degraded = asked.degraded
-    if asked.customer_key is not None:
-        customer, fresh = await gateway.customers.read(asked.customer_key)
-        degraded = degraded if fresh else ("online_features",)
+    customer, degraded = await _customer(gateway, asked)
     exclude = [*request.exclude, *gateway.changes.gone(asked.live)]
     call = pipeline.Request(request.n, request.product_ids, request.goal, exclude, request.explain)
     stages, failed = _rank(asked.live, call, customer, gateway)
@@ -89,6 +85,14 @@ async def recommend(gateway: Gateway, request: RecommendRequest, request_id: str
         for each in stages.results
     ]
     return _answer(asked.live, request_id, (*degraded, *failed, *stages.degraded), results)
+
+
+async def _customer(gateway: Gateway, asked: Who) -> tuple[CustomerFeatures | None, tuple[str, ...]]:
+    """What is known of the shopper, and what did not work to find it."""
+    if asked.customer_key is None:
+        return None, asked.degraded
+    customer, fresh = await gateway.customers.read(asked.customer_key)
+    return customer, asked.degraded if fresh else ("online_features",)
 
 
 def _rank(
@@ -105,22 +109,24 @@ def _rank(
         return pipeline.rank(plain, None, live.catalogue, live.artefacts, gateway.now()), ("ranker", "retrieval")
 
 
-def search(gateway: Gateway, request: SearchRequest, request_id: str) -> Answer:
+async def search(gateway: Gateway, request: SearchRequest, request_id: str) -> Answer:
     """One page of products that match a query, or of a category."""
     asked = who(gateway, request_id, request.customer_id, request.session_id)
+    customer, degraded = await _customer(gateway, asked) if request.query.split() else (None, ())
     live = asked.live
     wanted, digits = request.filters, live.shop.minor_digits
-    filters = Bounds(wanted.category, wanted.brand, minor(wanted.price_min, digits), minor(wanted.price_max, digits))
+    prices = minor(wanted.price_min, digits), minor(wanted.price_max, digits)
+    filters = Bounds(wanted.category, wanted.brand, *prices, wanted.in_stock)
     understood = _understood(gateway, live, request)
     rules = gateway.rules.applying(
         queries={normalise_query(request.query), understood.text}, category=wanted.category, segment=request.segment
     )
     page = {"n": request.n, "offset": request.offset, "filters": filters, "exclude": request.exclude, "rules": rules}
-    found, understood, relaxed = _find(live, understood, request.refuse, page)
+    found, understood, relaxed = _find(live, understood, request.refuse, page, customer)
     _log_found(gateway, asked, "search", found, request_id, first=request.offset + 1)
     results = _page(live, found, explain=request.explain)
     return {
-        **_answer(live, request_id, tuple(found.degraded), results),
+        **_answer(live, request_id, (*degraded, *found.degraded), results),
         "total": found.total,
         "facets": {**found.facets, "price": _price_facet(found.price_ranges, digits)},
         "understood": _shown_understanding(understood, digits, explain=request.explain),
@@ -140,12 +146,17 @@ def _understood(gateway: Gateway, live: LiveRelease, request: SearchRequest) -> 
 
 
 def _find(
-    live: LiveRelease, understood: Understanding, refuse: Sequence[StepName], page: dict[str, Any]
+    live: LiveRelease,
+    understood: Understanding,
+    refuse: Sequence[StepName],
+    page: dict[str, Any],
+    customer: CustomerFeatures | None,
 ) -> tuple[SearchResult, Understanding, list[str]]:
     """What was found, for what, and what had to be given up to find it."""
     if not understood.text:
         bounds = page["filters"].over(understood.bounds)
         return live.search.browse(**{**page, "filters": bounds}), understood, []
+    page = {**page, "customer": customer}
     first = found = live.search.search(understood, **page)
     given_up: list[str] = []
     if found.total == 0 and live.lexicon is not None:

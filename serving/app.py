@@ -83,7 +83,7 @@ def _ranked_routes(app: FastAPI, gateway: Callable[[], Gateway]) -> None:
     @app.post("/v1/search", response_model=SearchAnswer, responses=errors(400, 413, 422, 503))
     async def search(body: SearchRequest, request: Request) -> Response:
         """Products that match a query by word and by meaning, then filtered; an empty query lists a category."""
-        return _ranked(request, answers.search(gateway(), body, request.state.request_id))
+        return _ranked(request, await answers.search(gateway(), body, request.state.request_id))
 
     @app.get("/v1/products/{product_id}/similar", response_model=Ranked, responses=errors(404, 422, 503))
     async def similar(product_id: ProductId, request: Request, n: N = 10) -> Response:

@@ -211,6 +211,7 @@ class ProductBody(_Request):
     description: Text | None = None
     attributes: dict[Label, Label] = Field(default={}, max_length=200)
     price: Price | None = None
+    in_stock: bool | None = None
 
 
 class ProductChanged(BaseModel):

@@ -85,7 +85,7 @@ class Gateway:
             if isinstance(request, RecommendRequest):
                 found = await answers.recommend(self.held, request, request_id)
             else:
-                found = answers.search(self.held, request, request_id)
+                found = await answers.search(self.held, request, request_id)
         except ValidationError as error:
             return refused(ctx.request, broken_rules(error.errors(include_url=False)))
         except ApiError as error:

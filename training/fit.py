@@ -42,6 +42,8 @@ MODELS: Final[Mapping[str, BaseModel]] = {
 """Retrieval model -> its config."""
 
 
+_NULLABLE: Final = {"list_price_minor": "Int64", "in_stock": "boolean"}
+"""Columns of clean/products whose NumPy types hold no null; a product put through the gateway may lack each."""
 _NO_STATS: Final = pd.DataFrame(
     {"product_id": pd.Series(dtype="str"), **{name: pd.Series(dtype="float64") for name in PRODUCT_COLUMNS}}
 )
@@ -84,6 +86,7 @@ def fit_model(lake: Lake, name: str, until: datetime, bought: pd.DataFrame | Non
 def catalogue_rows(settings: Settings, at: datetime) -> pd.DataFrame:
     """clean/products as of `at` with what the gateway was told before it, one row per product, in product_id order."""
     products: pd.DataFrame = as_of(paths.lake(settings), "products", event_before=at, known_before=at).execute()
+    products = products.astype(_NULLABLE)
     changes = product_store(settings).between(settings.shop, 0, microseconds(at))
     if changes:
         changed = {each.product_id for each in changes}

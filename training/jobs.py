@@ -5,7 +5,7 @@ Heavy imports are inside the functions: a task pays for its own step only.
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -196,7 +196,7 @@ def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
     """The refs of product features, keyword index, vector index and query lexicon as of `until`."""
     from data_contracts.search_words import load_search_words
     from serving.runtime.keyword import IndexConfig
-    from training import index, lexicon
+    from training import index, lexicon, query_log
     from training.fit import catalogue_rows, fit_catalogue
 
     lake = paths.lake(settings)
@@ -228,15 +228,17 @@ def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
     words = load_search_words(settings.shop)
     known = lexicon.texts_of(catalogue, index.full_texts(products))
     digits = load_shop(settings.shop).minor_digits
-    made = lexicon.build_lexicon(known, words, minor_digits=digits, until=until)
+    kept = lexicon.LexiconConfig()
+    asked = query_log.customers_by_query(lake, until, timedelta(days=kept.lookback_days))
+    made = lexicon.build_lexicon(known, words, minor_digits=digits, until=until, queries=asked, config=kept)
     record(
         settings,
         "query_lexicon",
         partial(lexicon.write_lexicon, made),
         kind=Kind.JSON,
         fit_until=until,
-        config={**lexicon.LexiconConfig().model_dump(), "words_sha256": words.sha256()},
-        snapshots=snapshots,
+        config={**kept.model_dump(), "words_sha256": words.sha256()},
+        snapshots={**snapshots, query_log.READS: _digest(settings, query_log.READS, until)},
         metrics={"words": len(made.words), "suggestions": len(made.suggestions)},
     )
     return _said(features)

@@ -1,5 +1,5 @@
-"""The artefact `query_lexicon`: the words of a catalogue with their counts, its brands and categories, and the data
-that people wrote beside it (synonyms, abbreviations). Plain JSON, byte-reproducible.
+"""The artefact `query_lexicon`: the words of a catalogue and of what shoppers ask, its brands and categories, and the
+data that people wrote beside it (synonyms, abbreviations). Plain JSON, byte-reproducible.
 """
 
 import itertools
@@ -15,6 +15,7 @@ from feature_repo.text import normalise, normalise_query
 from mercato.paths import canonical_json
 from serving.runtime.catalogue import Catalogue
 from serving.runtime.query.lexicon import Entry, Lexicon, LexiconFile
+from serving.runtime.query.understand import understand
 
 
 class LexiconConfig(BaseModel):
@@ -26,8 +27,11 @@ class LexiconConfig(BaseModel):
     """Product texts that hold two words side by side before the pair is kept."""
     max_pairs: PositiveInt = 50_000
     """Pairs kept, the most frequent first."""
-    min_sessions: PositiveInt = 5
-    """Sessions that searched a query before it is suggested to others: rarer ones may name a person."""
+    min_customers: PositiveInt = 5
+    """Different customers who searched a query and found something before others see it or its words: a rarer one may
+    name a person."""
+    lookback_days: PositiveInt = 90
+    """How far back searches are read, in days before `until`: what nobody asks any more is forgotten."""
     max_suggested_products: PositiveInt = 100_000
     """Product names kept for suggestions, the most popular first."""
 
@@ -62,17 +66,13 @@ def build_lexicon(  # noqa: PLR0913
         words: synonyms, abbreviations and vocabularies of the shop.
         minor_digits: decimal digits of its currency.
         until: nothing later was read.
-        queries: query -> sessions that searched it, from a query log where there is one.
+        queries: query -> customers who searched it and found something (`training.query_log`).
         config: what is kept.
     """
-    logged = {text: n for query, n in (queries or {}).items() if (text := normalise_query(query))}
     counts, pairs = _counts(texts.full)
-    for query, n in logged.items():
-        if n >= config.min_sessions:
-            counts.update(dict.fromkeys(query.split(), n))
     often = [(pair, n) for pair, n in pairs.items() if n >= config.min_pair]
     often = sorted(often, key=lambda each: (-each[1], each[0]))[: config.max_pairs]
-    return LexiconFile(
+    made = LexiconFile(
         kind=Lexicon.kind,
         fit_until=until.isoformat(),
         words=dict(sorted(counts.items())),
@@ -86,9 +86,30 @@ def build_lexicon(  # noqa: PLR0913
             name: sorted({normalise_query(each) for each in getattr(words.vocabulary, name)})
             for name in Vocabulary.model_fields
         },
-        suggestions=_suggestions(texts, logged, config),
+        suggestions=_suggestions(texts, config),
         minor_digits=minor_digits,
     )
+    asked = {text: n for query, n in (queries or {}).items() if (text := normalise_query(query))}
+    return _with_queries(made, {query: n for query, n in sorted(asked.items()) if n >= config.min_customers})
+
+
+def _with_queries(made: LexiconFile, asked: Mapping[str, int]) -> LexiconFile:
+    """The lexicon with the words of what is asked, and the queries themselves to suggest.
+
+    A query that spelling corrects teaches nothing: a misspelling stays one however many make it.
+    """
+    if not asked:
+        return made
+    catalogue, words = Lexicon(made), Counter(made.words)
+    right = {query: n for query, n in asked.items() if not _corrected(query, catalogue)}
+    for query, n in right.items():
+        words.update(dict.fromkeys(query.split(), n))
+    entries = [Entry(text=query, kind="query", weight=n) for query, n in right.items()]
+    return made.model_copy(update={"words": dict(sorted(words.items())), "suggestions": [*entries, *made.suggestions]})
+
+
+def _corrected(query: str, lexicon: Lexicon) -> bool:
+    return any(step.step == "spelling" for step in understand(query, lexicon).trace)
 
 
 def write_lexicon(lexicon: LexiconFile, path: Path) -> Path:
@@ -134,12 +155,10 @@ def _synonyms(words: SearchWords) -> dict[str, list[str]]:
     return {phrase: list(dict.fromkeys(meant)) for phrase, meant in sorted(made.items())}
 
 
-def _suggestions(texts: Texts, queries: Mapping[str, int], config: LexiconConfig) -> list[Entry]:
-    """Queries, categories, brands and product names with what they weigh."""
-    asked = {query: n for query, n in queries.items() if n >= config.min_sessions}
+def _suggestions(texts: Texts, config: LexiconConfig) -> list[Entry]:
+    """Categories, brands and product names with what they weigh."""
     products = _heaviest(texts.name, texts.popularity, config.max_suggested_products)
     return [
-        *(Entry(text=query, kind="query", weight=n) for query, n in sorted(asked.items())),
         *(Entry(text=text, kind="category", weight=w) for text, w in _heaviest(texts.category, texts.popularity)),
         *(Entry(text=text, kind="brand", weight=w) for text, w in _heaviest(texts.brand, texts.popularity)),
         *(Entry(text=text, kind="product", weight=w) for text, w in products),

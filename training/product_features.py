@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from feature_repo.snapshots import PRODUCT_COLUMNS
 from feature_repo.text import product_name, product_text
-from serving.runtime.catalogue import Catalogue
+from serving.runtime.catalogue import STOCK_UNKNOWN, Catalogue
 from training.errors import BadConfig, NotEnoughData
 from training.purchases import meta_of
 
@@ -50,7 +50,15 @@ def fit(products: pd.DataFrame, stats: pd.DataFrame, until: datetime) -> Catalog
         c: joined[c].fillna(0).to_numpy("int64" if t == "Int64" else "float32") for c, t in PRODUCT_COLUMNS.items()
     }
     numbers["price_minor"] = _prices(numbers["price_minor"], products)
-    return Catalogue.of(text, numbers, meta_of("product_features", until, {}))
+    return Catalogue.of(text, numbers, meta_of("product_features", until, {}), _stock(products))
+
+
+def _stock(products: pd.DataFrame) -> NDArray[np.int8]:
+    """(p,) 1, 0, or STOCK_UNKNOWN where the source does not say."""
+    if "in_stock" not in products:
+        return np.full(len(products), STOCK_UNKNOWN, np.int8)
+    known = products["in_stock"].astype("boolean").astype("Int8").fillna(STOCK_UNKNOWN)
+    return np.asarray(known, dtype=np.int8)
 
 
 def _prices(sold: NDArray[np.int64], products: pd.DataFrame) -> NDArray[np.int64]:

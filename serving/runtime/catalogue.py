@@ -20,6 +20,7 @@ Rows = NDArray[np.int64]
 
 TEXT_COLUMNS = ("product_id", "name", "text", "brand", "category", "department", "product_type", "package_size")
 """Columns of strings; the others are PRODUCT_COLUMNS."""
+STOCK_UNKNOWN = -1
 _PER_CATEGORY = 30
 """Popular and promoted products kept per category."""
 _REPEAT_DAMPING = 0.5
@@ -32,6 +33,7 @@ class Catalogue:
 
     Attributes:
         stats: product_stats column -> (p,) int64 or float32.
+        in_stock: (p,) 1 in stock, 0 sold out, STOCK_UNKNOWN where nobody says.
         features: (p, len(PRODUCT_FEATURES)) float32.
         category_code: (p,) position in `categories`.
         popular: rows by 14-day decayed popularity, best first.
@@ -44,6 +46,7 @@ class Catalogue:
     product_ids: Sequence[str]
     text: Mapping[str, Sequence[str]]
     stats: Mapping[str, NDArray[Any]]
+    in_stock: NDArray[np.int8]
     index: Mapping[str, int]
     categories: Sequence[str]
     category_index: Mapping[str, int]
@@ -55,18 +58,26 @@ class Catalogue:
     promoted_in: Sequence[Rows]
 
     @classmethod
-    def of(cls, text: Mapping[str, Sequence[str]], stats: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
+    def of(
+        cls,
+        text: Mapping[str, Sequence[str]],
+        stats: Mapping[str, NDArray[Any]],
+        meta: Mapping[str, Any],
+        in_stock: NDArray[np.int8] | None = None,
+    ) -> Self:
         """The catalogue of equally long columns, in any order.
 
         Args:
             text: TEXT_COLUMNS -> strings.
             stats: PRODUCT_COLUMNS -> numbers.
             meta: kind, fit_until and config.
+            in_stock: as the attribute; None: unknown for all.
         """
         order = np.argsort(np.asarray(text["product_id"]), kind="stable")
         text = {c: [text[c][i] for i in order] for c in TEXT_COLUMNS}
         stats = {c: np.asarray(stats[c])[order] for c in PRODUCT_COLUMNS}
         ids = text["product_id"]
+        stock = np.full(len(ids), STOCK_UNKNOWN, np.int8) if in_stock is None else in_stock[order]
         names = [c or UNKNOWN_CATEGORY for c in text["category"]]
         categories = sorted(set(names))
         category_index = {c: i for i, c in enumerate(categories)}
@@ -79,6 +90,7 @@ class Catalogue:
             product_ids=ids,
             text=text,
             stats=stats,
+            in_stock=stock,
             index={p: i for i, p in enumerate(ids)},
             categories=categories,
             category_index=category_index,
@@ -97,15 +109,16 @@ class Catalogue:
     def save(self, path: Path) -> Path:
         """Writes all columns; orders are derived again on load."""
         text = {f"text_{c}": npz.pack_text(self.text[c]) for c in TEXT_COLUMNS}
-        return npz.write(path, {**text, **{f"stat_{c}": self.stats[c] for c in PRODUCT_COLUMNS}}, self.meta)
+        stats = {f"stat_{c}": self.stats[c] for c in PRODUCT_COLUMNS}
+        return npz.write(path, {**text, **stats, "in_stock": self.in_stock}, self.meta)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The catalogue of one file."""
+        """The catalogue of one file; one from before stock was known says nothing of it."""
         arrays, meta = npz.read(path, cls.kind)
         p = int(arrays["stat_n_7d"].shape[0])
         text = {c: npz.unpack_text(arrays[f"text_{c}"], p) for c in TEXT_COLUMNS}
-        return cls.of(text, {c: arrays[f"stat_{c}"] for c in PRODUCT_COLUMNS}, meta)
+        return cls.of(text, {c: arrays[f"stat_{c}"] for c in PRODUCT_COLUMNS}, meta, arrays.get("in_stock"))
 
 
 def _place_in_category(order: Rows, code: Rows) -> Rows:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from feature_repo.search_text import field_texts
 from feature_repo.text import product_name
+from serving.runtime.catalogue import STOCK_UNKNOWN
 from serving.runtime.keyword import KeywordIndex, Postings
 from serving.runtime.part import Part
 from serving.runtime.shelf import Shelf
@@ -47,7 +48,12 @@ def _shelf(products: Mapping[str, Body]) -> Shelf:
         brand=np.array([body.get("brand") or "" for body in bodies], dtype=np.str_),
         price_minor=np.array([body.get("list_price_minor") or 0 for body in bodies], dtype=np.int64),
         popularity=np.zeros(len(bodies), dtype=np.float32),
+        in_stock=np.array([_stock(body.get("in_stock")) for body in bodies], dtype=np.int8),
     )
+
+
+def _stock(said: bool | None) -> int:
+    return STOCK_UNKNOWN if said is None else int(said)
 
 
 def shown_name(body: Body) -> str:

@@ -74,10 +74,16 @@ def blocked(rules: Sequence[Rule], rows: Rows, row: Mapping[str, int], products:
     return hit
 
 
-def arrange(
-    rules: Sequence[Rule], rows: Rows, scores: NDArray[np.float32], row: Mapping[str, int], products: Products
+def arrange(  # noqa: PLR0913
+    rules: Sequence[Rule],
+    rows: Rows,
+    scores: NDArray[np.float32],
+    row: Mapping[str, int],
+    products: Products,
+    *,
+    last: NDArray[np.bool_],
 ) -> Arranged:
-    """The order of `rows` by score after boosts, burials and pins.
+    """The order of `rows` by score after boosts, burials and pins; what is `last` comes after the rest, unless pinned.
 
     Args:
         rules: those that apply to the request; a product named twice is pinned where the first rule says.
@@ -85,6 +91,7 @@ def arrange(
         scores: (n,) of the ranking, >= 0.
         row: product id -> row.
         products: columns by row.
+        last: (n,) what is sold out.
     """
     weight, buried = scores.astype(np.float64), np.zeros(len(rows), dtype=bool)
     notes: dict[int, tuple[str, ...]] = {}
@@ -96,7 +103,7 @@ def arrange(
             else:
                 buried |= hit
             _note(notes, np.flatnonzero(hit).tolist(), rule)
-    order = np.lexsort((rows, -weight, buried)).tolist()
+    order = np.lexsort((rows, -weight, buried, last)).tolist()
     at_row = {each: at for at, each in enumerate(rows.tolist())}
     places: dict[int, int] = {}
     for rule in rules:

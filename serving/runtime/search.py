@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from data_contracts.errors import ArtefactRefused
 from data_contracts.merchandising import Rule
-from serving.runtime import facets, merchandising
-from serving.runtime.catalogue import Catalogue
+from feature_repo.customer import CustomerFeatures
+from feature_repo.text import normalise_query
+from serving.runtime import diversity, facets, merchandising
+from serving.runtime.catalogue import STOCK_UNKNOWN, Catalogue
 from serving.runtime.encoder import Encoder
 from serving.runtime.fusion import Found, Fusion
 from serving.runtime.keyword import KeywordIndex
 from serving.runtime.part import Part
+from serving.runtime.personal import PERSONAL, affinity
 from serving.runtime.shelf import Shelf
 from serving.runtime.understanding import Bounds, Understanding
 
@@ -43,7 +46,8 @@ class SearchResult:
     scores: Scores
     """Fused score of each row."""
     stages: dict[str, Scores]
-    """Score of each row by stage: keyword (BM25), vector (cosine), popularity; NaN where a stage did not find it."""
+    """Of each row by stage: keyword (BM25), vector (cosine), popularity, personal (what the customer buys, in [0, 1]),
+    in_stock (1, or 0 for sold out); NaN where a stage says nothing."""
     total: int
     """Products that match, on all pages."""
     facets: dict[str, dict[str, int]]
@@ -105,8 +109,11 @@ class SearchEngine:
         filters: Bounds = Bounds(),  # noqa: B008 - frozen
         exclude: Sequence[str] = (),
         rules: Sequence[Rule] = (),
+        customer: CustomerFeatures | None = None,
     ) -> SearchResult:
         """The products that match, best first; an empty page when nothing does.
+
+        What is sold out comes after the rest, unless the query is its name or id.
 
         Args:
             understood: what the query means; its own bounds hold where `filters` leaves one open.
@@ -115,17 +122,26 @@ class SearchEngine:
             filters: bounds that the client sent.
             exclude: product ids that are never shown.
             rules: merchandising rules that apply to this request.
+            customer: what they buy moves up a little; None: nobody known.
         """
         degraded: list[str] = []
         rows, found = self._candidates(understood, degraded)
         fused = self.fusion.scores(found)
-        if len(fused):
-            fused = fused + np.float32(LEAD * np.ptp(fused)) * self._boosted(rows, understood.boosts)
         stages = {"keyword": found.keyword, "vector": found.vector, "popularity": found.popularity}
+        if len(fused):
+            spread = float(np.ptp(fused))
+            fused = fused + np.float32(LEAD * spread) * self._boosted(rows, understood.boosts)
+            if customer is not None:
+                ids = [str(self.shelf.product_ids[row]) for row in rows.tolist()]
+                bought = affinity(customer, ids, self.shelf.category[rows].tolist())
+                fused = fused + np.float32(PERSONAL * spread) * bought
+                stages["personal"] = np.where(bought > 0, bought, np.nan).astype(np.float32)
         bounds = filters.over(understood.bounds)
+        asked = {normalise_query(understood.raw), understood.text}
         return self._page(
-            rows, fused, stages, degraded, bounds=bounds, n=n, offset=offset, exclude=exclude, rules=rules
-        )
+            rows, fused, stages, degraded,
+            bounds=bounds, n=n, offset=offset, exclude=exclude, rules=rules, asked=asked,
+        )  # fmt: skip
 
     def browse(
         self,
@@ -204,16 +220,24 @@ class SearchEngine:
         offset: int,
         exclude: Sequence[str],
         rules: Sequence[Rule],
+        asked: Collection[str] = (),
     ) -> SearchResult:
-        """One page of candidates: filtered, counted, arranged by the rules, cut."""
+        """One page of candidates: filtered, counted, arranged by stock and rules, cut."""
         rows, scores, stages = self._with_pinned(rows, scores, stages, rules)
         masks = self._masks(rows, bounds, exclude)
         masks["rules"] = ~merchandising.blocked(rules, rows, self.row, self.shelf)
         counted = {name: facets.without(masks, name) for name in ("category", "brand", "price")}
         at = np.flatnonzero(np.logical_and.reduce(list(masks.values())))
-        arranged = merchandising.arrange(rules, rows[at], scores[at], self.row, self.shelf)
-        page = arranged.order[offset : offset + n]
+        sold_out = self.shelf.sold_out(rows[at], asked)
+        arranged = merchandising.arrange(rules, rows[at], scores[at], self.row, self.shelf, last=sold_out)
+        order = arranged.order
+        if asked and bounds.category is None:
+            fixed = sold_out | np.isin(np.arange(len(at)), list(arranged.rules))
+            order = diversity.spread(order, scores[at], self.shelf.category[rows[at]], fixed)
+        page = order[offset : offset + n]
         shown = at[page]
+        stock = self.shelf.in_stock[rows].astype(np.float32)
+        stages = {**stages, "in_stock": np.where(stock == STOCK_UNKNOWN, np.float32(np.nan), stock)}
         return SearchResult(
             rows=rows[shown],
             shelf=self.shelf,
@@ -261,6 +285,8 @@ class SearchEngine:
         ):
             if wanted is not None:
                 masks[name] = np.char.lower(values[rows]) == wanted.lower()
+        if bounds.in_stock is not None:
+            masks["stock"] = self.shelf.in_stock[rows] != int(not bounds.in_stock)
         if (bounds.price_min_minor, bounds.price_max_minor) != (None, None):
             price = self.shelf.price_minor[rows]
             low, high = bounds.price_min_minor or 0, bounds.price_max_minor

@@ -1,12 +1,13 @@
 """What search knows of each product beside its words: what is shown, filtered and counted. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_repo.text import normalise_query
 from serving.runtime.catalogue import Catalogue
 
 
@@ -21,6 +22,8 @@ class Shelf:
     price_minor: NDArray[np.int64]
     """0 where the price is unknown."""
     popularity: NDArray[np.float32]
+    in_stock: NDArray[np.int8]
+    """1 in stock, 0 sold out, STOCK_UNKNOWN where nobody says."""
 
     @classmethod
     def of(cls, catalogue: Catalogue) -> Self:
@@ -32,7 +35,16 @@ class Shelf:
             brand=np.array(catalogue.text["brand"], dtype=np.str_),
             price_minor=catalogue.stats["price_minor"].astype(np.int64),
             popularity=catalogue.stats["decayed_14d"].astype(np.float32),
+            in_stock=catalogue.in_stock,
         )
+
+    def sold_out(self, rows: NDArray[np.int32], asked: Collection[str] = ()) -> NDArray[np.bool_]:
+        """(len(rows),) whether it is known to be sold out, and neither its name nor its id is `asked` (normalised)."""
+        found: NDArray[np.bool_] = self.in_stock[rows] == 0
+        for at in np.flatnonzero(found) if asked else ():
+            row = rows[at]
+            found[at] = {normalise_query(self.name[row]), normalise_query(self.product_ids[row])}.isdisjoint(asked)
+        return found
 
     def followed_by(self, other: Self) -> Self:
         """These products, then the other's."""
@@ -43,4 +55,5 @@ class Shelf:
             brand=np.concatenate([self.brand, other.brand]),
             price_minor=np.concatenate([self.price_minor, other.price_minor]),
             popularity=np.concatenate([self.popularity, other.popularity]),
+            in_stock=np.concatenate([self.in_stock, other.in_stock]),
         )

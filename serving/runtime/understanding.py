@@ -29,6 +29,8 @@ class Bounds:
     brand: str | None = None
     price_min_minor: int | None = None
     price_max_minor: int | None = None
+    in_stock: bool | None = None
+    """A product whose stock is unknown passes either way."""
 
     def over(self, other: "Bounds") -> "Bounds":
         """These, and those of `other` where these are open."""
@@ -38,7 +40,7 @@ class Bounds:
 
 
 def _all(bounds: Bounds) -> tuple[Any, ...]:
-    return bounds.category, bounds.brand, bounds.price_min_minor, bounds.price_max_minor
+    return bounds.category, bounds.brand, bounds.price_min_minor, bounds.price_max_minor, bounds.in_stock
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from mercato.identity import identity
 from mercato.paths import sha256_file
 from mercato.search_quality import summary, timed
 from mercato.settings import Settings
+from serving.runtime.catalogue import STOCK_UNKNOWN
 from serving.runtime.fusion import Fusion
 from serving.runtime.keyword import IndexConfig, KeywordIndex, Postings
 from serving.runtime.part import KEYWORD_DOCS
@@ -80,6 +81,7 @@ def engine(catalogue: pd.DataFrame, folder: Path, *, int8: bool = False) -> Sear
         brand=catalogue["brand"].fillna("").to_numpy(dtype=np.str_),
         price_minor=catalogue["list_price_minor"].fillna(0).to_numpy(dtype=np.int64),
         popularity=np.zeros(len(catalogue), dtype=np.float32),
+        in_stock=np.full(len(catalogue), STOCK_UNKNOWN, dtype=np.int8),
     )
     keyword = KeywordIndex.load(folder / "keyword")
     return SearchEngine(keyword, faiss.read_index(str(folder / "faiss")), Encoder.load(model, tokenizer), shelf)

@@ -40,6 +40,14 @@ def test_a_change_is_found_at_once_and_a_removed_product_nowhere(built: tuple[Pa
         gone = popular["product_id"]
         assert client.delete(f"/v1/products/{gone}").status_code == 200
         assert_nowhere(client, gone, popular["name"])
+        sold_out = {"name": "Milk frother", "in_stock": False}
+        assert client.put("/v1/products/new-2", json=sold_out).status_code == 200
+        asked = {"query": "milk", "explain": True}
+        total = client.post("/v1/search", json=asked).json()["total"]
+        [last] = client.post("/v1/search", json={**asked, "n": 1, "offset": total - 1}).json()["results"]
+        assert (last["product_id"], last["scores"]["in_stock"]) == ("new-2", 0)
+        available = client.post("/v1/search", json={**asked, "filters": {"in_stock": True}}).json()
+        assert available["total"] == total - 1
         assert client.put("/v1/products/x", json={"price": 3}).json()["error"]["code"] == "rule_broken"
     gateway.close()
 
@@ -55,6 +63,7 @@ def test_a_change_is_found_at_once_and_a_removed_product_nowhere(built: tuple[Pa
     assert gone not in later.index
     assert "new-1" not in later.index
     assert later.loc[best, "name"] == "Oat drink"
+    assert later["in_stock"].dropna().to_dict() == {"new-2": False}
     assert gone in set(catalogue_rows(settings, T)["product_id"])  # a replay as of then does not know yet
 
 

@@ -87,6 +87,23 @@ def test_search_pages_filters_and_counts(client: TestClient) -> None:
     assert all(each.price is not None and each.price <= 3 for each in cheap.results)
 
 
+def test_search_for_a_customer_lifts_what_they_buy_and_for_nobody_is_as_before(client: TestClient) -> None:
+    """What the household buys gains, and explain says so; a customer nobody knows gets the bytes of no customer."""
+
+    def answer(**more: Any) -> dict[str, Any]:
+        body = client.post("/v1/search", json={"query": "frozen pizza", "n": 100, "explain": True, **more}).json()
+        return {name: value for name, value in body.items() if name != "request_id"}
+
+    plain, known = answer(), answer(customer_id=KNOWN)
+    assert json.dumps(answer(customer_id="nobody")) == json.dumps(plain)
+    assert not any("personal" in each["scores"] for each in plain["results"])
+    before = {each["product_id"]: each["score"] for each in plain["results"]}
+    gains = {each["product_id"]: each["score"] - before[each["product_id"]] for each in known["results"]}
+    bought = {each["product_id"]: each["scores"].get("personal", 0.0) for each in known["results"]}
+    assert max(bought.values()) > 0
+    assert all((gains[each] > 0) == (bought[each] > 0) for each in gains)
+
+
 def test_similar_and_one_product(client: TestClient) -> None:
     """A product is shown by its id; similar ones are others."""
     product = client.get("/v1/products/1082185").json()

@@ -11,10 +11,11 @@ from mercato.identity import identity
 from mercato.search_quality import evaluate_search, judge_index
 from mercato.settings import Settings
 from mercato.stores.routing import routing_store
+from serving.runtime import diversity
 from serving.runtime.pipeline import Request, rank
 from serving.trial import parse
 from tests.serving.small_release import write_encoder
-from training import embeddings, golden, jobs
+from training import embeddings, golden, jobs, query_log, search_quality
 from training.clean import clean
 from training.extract import extract
 from training.fit import catalogue_rows
@@ -35,6 +36,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         extract(lake, shop, "products", since=since, until=until)
         clean(lake, shop, "products", identity(settings), since=since, until=until)
         patch.setattr(embeddings, "export_onnx", lambda _, folder: write_encoder(folder, WORDS))
+        patch.setattr(query_log, "customers_by_query", lambda *_: {"noiseless headset": 5})
         jobs.train_embeddings(settings, AT)
         jobs.rebuild_index(settings, AT)
     return settings
@@ -72,7 +74,9 @@ def test_a_catalogue_alone_makes_a_release_that_searches_and_recommends_without_
     store = jobs.ArtefactStore(paths.lake(settings))
     manifest = store.release(made["release_id"])
     assert sorted(manifest.identity.artefacts) == sorted(jobs.artefacts_of(load_shop("chorus")))
-    artefacts, engine, _, _ = parse(store.fetch(manifest))
+    artefacts, engine, lexicon, _ = parse(store.fetch(manifest))
+    assert lexicon is not None
+    assert "noiseless headset" in {each.text for each in lexicon.data.suggestions}
     stages = rank(Request(n=5), None, artefacts.catalogue, artefacts, AT)
     assert len(stages.results) == 5
     routing_store(settings).write("chorus", seen=0, weights={made["release_id"]: 10_000}, salt="s", reason="t", at=AT)
@@ -82,3 +86,9 @@ def test_a_catalogue_alone_makes_a_release_that_searches_and_recommends_without_
     best = next(row for row in scored["rows"] if row["method"] == "served" and row["asked"] == "as written")
     assert best["ndcg_judged"] == pytest.approx(said["ndcg_judged"], abs=1e-3)
     assert engine.fusion.judged.keys() == {"keyword_index", "faiss_index"}
+    spread = search_quality.score(search_quality.served(engine), golden_sample())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diversity, "MOST", diversity.FIRST)
+        plain = search_quality.score(search_quality.served(engine), golden_sample())
+    assert spread["ndcg_at_10"].mean() >= plain["ndcg_at_10"].mean()
+    assert spread["ndcg_judged"].mean() >= plain["ndcg_judged"].mean()

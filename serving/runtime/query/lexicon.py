@@ -27,7 +27,7 @@ class Entry(BaseModel):
     kind: str
     """query, category, brand or product."""
     weight: float
-    """How wanted it is: decayed purchases, or sessions that searched it."""
+    """How wanted it is: decayed purchases, or customers who searched it."""
 
 
 class LexiconFile(BaseModel):

@@ -26,6 +26,7 @@ class Shelf:
 
 ROWS = np.arange(6, dtype=np.int32)
 SCORES = np.array([0.6, 0.5, 0.4, 0.3, 0.2, 0.1], dtype=np.float32)
+NONE = np.zeros(6, dtype=bool)
 
 
 def rule(action: str, what: dict[str, Any], **more: Any) -> Rule:
@@ -34,7 +35,19 @@ def rule(action: str, what: dict[str, Any], **more: Any) -> Rule:
 
 
 def order(*rules: Rule) -> str:
-    return "".join(IDS[at] for at in arrange(rules, ROWS, SCORES, ROW, Shelf()).order)
+    return "".join(IDS[at] for at in arrange(rules, ROWS, SCORES, ROW, Shelf(), last=NONE).order)
+
+
+def test_what_is_sold_out_comes_after_the_rest_unless_pinned() -> None:
+    """Sold out are a and c: behind b, d, e and f, in their own order, a boost or not; a pin puts c where it says."""
+    sold_out = np.array([True, False, True, False, False, False])
+
+    def order(*rules: Rule) -> str:
+        return "".join(IDS[at] for at in arrange(rules, ROWS, SCORES, ROW, Shelf(), last=sold_out).order)
+
+    assert order() == "bdefac"
+    assert order(rule("boost", {"category": "bread"}, factor=9)) == "dbefca"
+    assert order(rule("pin", {"products": ["c"]}, position=1)) == "cbdefa"
 
 
 def test_each_action_by_hand() -> None:
@@ -54,7 +67,7 @@ def test_rules_meet_in_order_and_a_pin_wins() -> None:
     """What is buried is pinned all the same; of two pins of one product the first holds; places are kept."""
     both = rule("bury", {"category": "Tea"}, id="b"), rule("pin", {"products": ["f"]}, position=1, id="p")
     again = rule("pin", {"products": ["f", "e"]}, position=3, id="q")
-    arranged = arrange([*both, again], ROWS, SCORES, ROW, Shelf())
+    arranged = arrange([*both, again], ROWS, SCORES, ROW, Shelf(), last=NONE)
     assert [IDS[at] for at in arranged.order] == ["f", "a", "b", "e", "c", "d"]
     assert arranged.rules[5] == ("bury b", "pin p")
     assert arranged.rules[4] == ("bury b", "pin q")
@@ -69,7 +82,9 @@ def test_a_pin_beyond_the_end_is_last_and_unknown_products_are_passed_over() -> 
 @given(st.integers(1, 8), st.integers(1, 6))
 def test_pages_are_cuts_of_one_list(position: int, size: int) -> None:
     """With a pin anywhere, pages of any size together hold each product once."""
-    whole = arrange([rule("pin", {"products": ["d"]}, position=position)], ROWS, SCORES, ROW, Shelf()).order.tolist()
+    whole = arrange(
+        [rule("pin", {"products": ["d"]}, position=position)], ROWS, SCORES, ROW, Shelf(), last=NONE
+    ).order.tolist()
     assert sorted(whole) == list(range(6))
     assert whole.index(3) == min(position, 6) - 1
     pages = [whole[at : at + size] for at in range(0, 6, size)]

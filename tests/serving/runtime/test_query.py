@@ -244,11 +244,16 @@ def test_counts_by_hand() -> None:
     assert "phone case" not in made.pairs
 
 
-def test_queries_of_few_sessions_are_suggested_to_nobody() -> None:
-    """A logged query of fewer sessions than the least may name a person: neither suggested nor a word to correct to."""
-    queries: Mapping[str, int] = {"asha verma 9876543210": 1, "gaming mouse": 9}
+def test_queries_of_few_customers_are_suggested_to_nobody() -> None:
+    """A query of fewer customers than the least may name a person: neither suggested nor a word to correct to."""
+    queries: Mapping[str, int] = {"asha verma 9876543210": 4, "gaming mouse": 5}
     made = build_lexicon(
-        texts(), load_search_words("x"), minor_digits=2, until=AT, queries=queries, config=LexiconConfig(min_sessions=5)
+        texts(),
+        load_search_words("x"),
+        minor_digits=2,
+        until=AT,
+        queries=queries,
+        config=LexiconConfig(min_customers=5),
     )
     assert [each.text for each in made.suggestions if each.kind == "query"] == ["gaming mouse"]
     assert "verma" not in made.words

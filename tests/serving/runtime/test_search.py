@@ -1,6 +1,7 @@
 """Search over the real products of the sample, through the real encoder."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import pandas as pd
 import pytest
 
 from data_contracts.errors import ArtefactRefused
+from feature_repo.customer import CustomerFeatures
+from serving.runtime import diversity
+from serving.runtime.catalogue import STOCK_UNKNOWN
 from serving.runtime.delta import part_of
 from serving.runtime.encoder import Encoder
 from serving.runtime.fusion import FEATURES, Fusion, reciprocal_rank
 from serving.runtime.keyword import IndexConfig, KeywordIndex, Postings
+from serving.runtime.personal import PERSONAL, affinity
 from serving.runtime.search import SearchEngine
 from serving.runtime.shelf import Shelf
 from serving.runtime.understanding import Bounds, Term, Understanding, as_written
@@ -52,6 +57,7 @@ def shelf_of(products: pd.DataFrame) -> Shelf:
         brand=products["brand"].fillna("").to_numpy(dtype=np.str_),
         price_minor=np.arange(1, n + 1, dtype=np.int64) * 100,
         popularity=np.arange(n, 0, -1, dtype=np.float32),
+        in_stock=np.full(n, STOCK_UNKNOWN, dtype=np.int8),
     )
 
 
@@ -125,11 +131,13 @@ def test_reciprocal_rank_shares_ranks_and_skips_what_was_not_found() -> None:
 
 
 def test_words_find_products(engine: SearchEngine, products: pd.DataFrame) -> None:
-    """Every hit of a plain query on the first page is what was asked for."""
+    """Every hit of a plain query on the first page is what was asked for, best first within each category."""
     result = engine.search(as_written("frozen pizza"), n=10)
     assert len(result.rows) == 10
     assert all("pizza" in kind for kind in kinds(products, result.rows.tolist()))
-    assert list(result.scores) == sorted(result.scores, reverse=True)
+    for category in set(engine.shelf.category[result.rows].tolist()):
+        scores = result.scores[engine.shelf.category[result.rows] == category].tolist()
+        assert scores == sorted(scores, reverse=True)
 
 
 def test_meaning_finds_what_words_do_not(engine: SearchEngine, products: pd.DataFrame) -> None:
@@ -221,6 +229,84 @@ def test_a_brand_in_the_query_leads(engine: SearchEngine, products: pd.DataFrame
     of_brand = [products["brand"][row] == brand for row in led.rows.tolist()]
     assert led.total == plain.total
     assert np.mean(of_brand[:5]) > np.mean(of_brand)
+
+
+def test_what_is_sold_out_comes_last_unless_it_is_what_was_named(engine: SearchEngine) -> None:
+    """The two best are sold out: last of all, and said so; by its id or its name one leads; a filter keeps both out."""
+    plain = engine.search(as_written("milk"), n=500)
+    first, second = plain.rows[:2].tolist()
+    stock = np.full(len(engine.shelf.product_ids), STOCK_UNKNOWN, dtype=np.int8)
+    stock[[first, second]], stock[plain.rows[2]] = 0, 1
+    names = list(engine.shelf.name)
+    names[first] = "Best Milk"
+    other = engine.changed(None, gone=[])
+    other.shelf = replace(engine.shelf, in_stock=stock, name=names)
+    found = other.search(as_written("milk"), n=500)
+    assert found.rows.tolist() == [*plain.rows[2:].tolist(), first, second]
+    assert found.stages["in_stock"][[0, -1]].tolist() == [1, 0]
+    assert np.isnan(found.stages["in_stock"][1:-2]).all()
+    named = replace(as_written("milk"), raw="best  MILK")
+    assert other.search(named, n=500).rows.tolist() == [first, *plain.rows[2:].tolist(), second]
+    by_id = replace(as_written("milk"), raw=str(engine.shelf.product_ids[first]))
+    assert other.search(by_id, n=1).rows.tolist() == [first]
+    for in_stock, out in ((True, {first, second}), (False, {int(plain.rows[2])})):
+        kept = other.search(as_written("milk"), n=500, filters=Bounds(in_stock=in_stock))
+        assert set(plain.rows.tolist()) - set(kept.rows.tolist()) == out
+
+
+def test_a_broad_query_spreads_and_a_category_filter_does_not(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With everything near enough, seven of the first ten are of one category; inside a category nothing moves."""
+    monkeypatch.setattr(diversity, "NEAR", -1.0)
+    plain = engine.search(as_written("frozen pizza"), n=500)
+    most = next(iter(plain.facets["category"]))
+    inside = engine.search(as_written("frozen pizza"), n=500, filters=Bounds(category=most))
+    assert (engine.shelf.category[plain.rows[:10]] == most).sum() > diversity.MOST
+    monkeypatch.setattr(diversity, "NEAR", 1.0)
+    wide = engine.search(as_written("frozen pizza"), n=500)
+    assert (engine.shelf.category[wide.rows[:10]] == most).sum() == diversity.MOST
+    assert sorted(wide.rows.tolist()) == sorted(plain.rows.tolist())
+    again = engine.search(as_written("frozen pizza"), n=500, filters=Bounds(category=most))
+    assert again.rows.tolist() == inside.rows.tolist()
+
+
+def customer_of(product_ids: list[str], counts: list[float], categories: list[str]) -> CustomerFeatures:
+    row = {
+        "product_ids": product_ids, "decayed_90d": counts,
+        **{name: [0] * len(product_ids) for name in ("n_purchases", "n_30d", "n_60d", "decayed_30d", "first_at",
+                                                     "last_at", "interval_days")},
+        "categories": categories, "category_affinity": [1.0] * len(categories),
+        "category_n": [1] * len(categories), "category_last_at": [0] * len(categories),
+    }  # fmt: skip
+    made = CustomerFeatures.from_row(row)
+    assert made is not None
+    return made
+
+
+def test_affinity_hand_worked() -> None:
+    """Bought 4 and 1 times (decayed): 1 and 1/4; the category counts as much; nothing bought is 0."""
+    customer = customer_of(["a", "b"], [4.0, 1.0], ["Milk"])
+    found = affinity(customer, ["a", "b", "c", "d"], ["Milk", "Tea", "Milk", ""])
+    assert found.tolist() == [(1 + 1) / 2, (1 / 4) / 2, 1 / 2, 0]
+    assert affinity(customer_of(["a"], [0.0], []), ["a"], ["Milk"]).tolist() == [0]
+
+
+def test_what_a_customer_buys_moves_up_by_a_bounded_amount(engine: SearchEngine) -> None:
+    """The product bought moves up, by PERSONAL of the range at most; the same are found; the rest keep their order."""
+    plain = engine.search(as_written("milk"), n=500)
+    at = 30
+    bought = customer_of([str(engine.shelf.product_ids[plain.rows[at]])], [3.0], [])
+    found = engine.search(as_written("milk"), n=500, customer=bought)
+    place = found.rows.tolist().index(plain.rows[at])
+    assert place < at
+    assert sorted(found.rows.tolist()) == sorted(plain.rows.tolist())
+    assert found.scores[place] - plain.scores[at] == pytest.approx(PERSONAL * np.ptp(plain.scores) / 2, rel=1e-3)
+    assert found.stages["personal"][place] == 0.5
+    assert np.isfinite(found.stages["personal"]).sum() == 1
+    rest = [row for row in plain.rows.tolist() if row != plain.rows[at]]
+    assert [row for row in found.rows.tolist() if row != plain.rows[at]] == rest
+    assert "personal" not in plain.stages
 
 
 def test_a_learned_fusion_orders_by_its_weights(engine: SearchEngine) -> None:
