@@ -1,7 +1,7 @@
 """The judged half of the search index: newest artefacts loaded as they would be served, and what was made of them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -33,6 +33,10 @@ class Loaded:
     understand: Callable[[str], Understanding]
     sha256: Mapping[str, str]
     """Artefact name -> its hash."""
+
+    def fused_by(self, fusion: Fusion) -> "Loaded":
+        """The same search with another fusion."""
+        return replace(self, engine=self.engine.fused_by(fusion))
 
     def answer(self, query: str, n: int) -> tuple[SearchResult, list[str]]:
         """The first `n` products of the gateway's answer, and what it gave up to find them."""
