@@ -57,18 +57,17 @@ def judge_index(settings: Settings, until: datetime) -> dict[str, Any]:
         refuse_worse(now, rival)
         metrics = {name: float(scores[name].mean()) for name in _MODES}
         config = {"unjudged": fusion.UNJUDGED, "ridge": fusion.RIDGE}
-    shipped = draft.fused_by(chosen)
-    found = behaviour.behaviours(shipped.answer, shipped.engine.shelf, shipped.lexicon, known)
+    found = behaviour.behaviours(draft.fused_by(chosen), known)
     behaviour.refuse_misbehaving(found)
-    kept = {each.name: each.found for each in found if each.queries}
+    shares = {each.name: each.found for each in found if each.queries}
     queries = {"queries": float(len(scores))} if known is not None else {}
-    search_jobs.record_fusion(settings, until, chosen, {**metrics, **kept, **queries}, config)
+    search_jobs.record_fusion(settings, until, chosen, {**metrics, **shares, **queries}, config)
     return {
         "shop": settings.shop,
         "fusion": "learned" if wins else "reciprocal rank",
         **metrics,
         "golden": len(scores),
-        "behaviours": {each.name: str(each) for each in (*found, behaviour.unanswered(shipped.answer, known))},
+        "behaviours": {each.name: str(each) for each in found},
     }
 
 
@@ -105,7 +104,7 @@ def refuse_worse(scores: pd.DataFrame, live: pd.DataFrame | None) -> None:
 
 
 def evaluate_search(settings: Settings, release_id: str) -> dict[str, Any]:
-    """Scores of a release's search on the shop's golden set, as written and misspelt, beside its rivals.
+    """Scores of a release's search on the shop's golden set, as written and misspelt, beside its rivals; its behaviours.
 
     A learned fusion is measured cross-fitted: each query under weights learned from the other folds.
 
@@ -117,7 +116,7 @@ def evaluate_search(settings: Settings, release_id: str) -> dict[str, Any]:
     from mercato import paths
     from serving.runtime.fusion import Fusion
     from serving.runtime.understanding import as_written
-    from training import fit, fusion, golden, search_jobs, search_quality
+    from training import behaviour, fit, fusion, golden, search_jobs, search_quality
 
     known = golden.read(settings.shop)
     release = search_jobs.of_release(settings, release_id)
@@ -150,6 +149,7 @@ def evaluate_search(settings: Settings, release_id: str) -> dict[str, Any]:
         "as_of": at.isoformat(),
         "fusion": "learned" if engine.fusion.weights else "reciprocal rank",
         "rows": rows,
+        "behaviours": {each.name: str(each) for each in behaviour.behaviours(release, known)},
         **timed(search_quality.served(engine, understand, n=10), sorted(known.grades)),
     }
 

@@ -16,6 +16,7 @@ from serving.runtime.query.prices import price_bounds
 from serving.runtime.search import SearchResult
 from serving.runtime.shelf import Shelf
 from training.errors import IndexNotGood
+from training.search_jobs import Loaded
 from training.search_quality import DEPTH, Judgments, K, misspelt
 
 MIN_TYPO_KEPT: Final = 0.7
@@ -83,23 +84,23 @@ class Behaviour:
     def __str__(self) -> str:
         if not self.queries:
             return f"not checked: {self.why_none}"
-        return f"{self.found:.3f} of {self.queries} queries, needed {self.needed:.2f}"
+        bar = f"needed {self.needed:.2f}" if self.needed else "no gate"
+        return f"{self.found:.3f} of {self.queries} queries, {bar}"
 
 
-def behaviours(answer: Answer, shelf: Shelf, lexicon: Lexicon | None, golden: Judgments | None) -> list[Behaviour]:
-    """All that gate. A shop without synonyms, brands, prices or golden set has parts that are not checked.
+def behaviours(search: Loaded, golden: Judgments | None) -> list[Behaviour]:
+    """All of them; what a shop without synonyms, brands, prices or golden set lacks is not checked, and says so.
 
     Args:
-        answer: the served path.
-        shelf: the products behind it.
-        lexicon: the shop's words.
-        golden: its judged queries.
+        search: as it would be served.
+        golden: the shop's judged queries.
     """
     return [
-        typos(answer, golden),
-        *synonyms(answer, lexicon, golden),
-        prices(answer, shelf, lexicon),
-        brands(answer, shelf),
+        typos(search.answer, golden),
+        *synonyms(search.answer, search.lexicon, golden),
+        prices(search.answer, search.engine.shelf, search.lexicon),
+        brands(search.answer, search.engine.shelf),
+        unanswered(search.answer, golden),
     ]
 
 
