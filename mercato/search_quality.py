@@ -104,7 +104,7 @@ def refuse_worse(scores: pd.DataFrame, live: pd.DataFrame | None) -> None:
 
 
 def evaluate_search(settings: Settings, release_id: str) -> dict[str, Any]:
-    """Scores of a release's search on the shop's golden set, as written and misspelt, beside its rivals; its behaviours.
+    """Scores of a release's search on the golden set, as written and misspelt, beside its rivals; its behaviours.
 
     A learned fusion is measured cross-fitted: each query under weights learned from the other folds.
 

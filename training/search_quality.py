@@ -45,9 +45,7 @@ class Judgments:
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> Judgments:
-        """From columns query, product_id, grade and slice; one row per pair, or one without a product id for a query that
-        nothing answers.
-        """
+        """From columns query, product_id, grade and slice: a row per pair; no product_id where nothing answers."""
         grades: dict[str, dict[str, int]] = {}
         for query, product_id, grade in frame[["query", "product_id", "grade"]].itertuples(index=False):
             judged = grades.setdefault(str(query), {})
