@@ -132,9 +132,8 @@ def test_a_search_that_is_broken_on_purpose_fails_its_gate(
     else:
         monkeypatch.setattr(SearchEngine, "search", lambda self, *_, **__: nothing(self))
     found = behaviours(loaded, golden_sample())
-    print([(each.name, str(each)) for each in found])
     assert {each.name for each in found if not each.holds} == fails
-    with pytest.raises(IndexNotGood, match="queries, needed .*, worst: '"):
+    with pytest.raises(IndexNotGood, match=r"queries, needed .*, worst: '"):
         refuse_misbehaving(found)
 
 
