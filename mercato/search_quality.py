@@ -21,44 +21,54 @@ _MODES: Final = ("ndcg_at_10", "ndcg_judged")
 
 
 def judge_index(settings: Settings, until: datetime) -> dict[str, Any]:
-    """The verdict on the newest index: its fusion, recorded, and its scores on the shop's golden set.
+    """The verdict on the newest index: its fusion, recorded, its scores on the shop's golden set and its behaviours.
 
     What is learned ships when it beats reciprocal rank, cross-fitted, by more than the interval. A shop without a
-    golden set gets reciprocal rank and no gate.
+    golden set gets reciprocal rank, and is judged by the behaviours that need no golden set.
 
     Raises:
-        IndexNotGood: below MIN_NDCG, or a slice is worse than the live release by more than its interval. The
-            index stays out of releases until it is judged well.
+        IndexNotGood: below MIN_NDCG, or a slice is worse than the live release by more than its interval, or a
+            behaviour of `training.behaviour` does not hold. The index stays out of releases until it is judged well.
     """
     from serving.runtime.fusion import Fusion
-    from training import fusion, golden, search_jobs, search_quality
+    from training import behaviour, fusion, golden, search_jobs, search_quality
 
     draft = search_jobs.draft(settings, until)
     judged = {name: draft.sha256[name] for name in search_jobs.INDEXES}
     known = golden.read(settings.shop) if golden.has(settings.shop) else None
-    if known is None:
-        search_jobs.record_fusion(settings, until, Fusion(None, judged), {}, {})
-        return {"shop": settings.shop, "fusion": "reciprocal rank", "golden": 0}
+    chosen, wins, metrics, config = Fusion(None, judged), False, {}, {}
+    scores = pd.DataFrame()
+    if known is not None:
 
-    def learned(part: search_quality.Judgments) -> search_quality.Search:
-        weights = fusion.fit(draft.engine, part, draft.understand)
-        return search_quality.served(draft.engine.fused_by(Fusion(weights)), draft.understand)
+        def learned(part: search_quality.Judgments) -> search_quality.Search:
+            weights = fusion.fit(draft.engine, part, draft.understand)
+            return search_quality.served(draft.engine.fused_by(Fusion(weights)), draft.understand)
 
-    simple = search_quality.score(search_quality.served(draft.engine, draft.understand), known)
-    fitted = _sorted(pd.concat(search_quality.cross_fitted(learned, known)))
-    wins = beats(fitted, simple)
-    chosen = Fusion(fusion.fit(draft.engine, known, draft.understand) if wins else None, judged)
-    scores = fitted if wins else simple
-    now = search_quality.score(search_quality.served(draft.engine.fused_by(chosen), draft.understand), known)
-    before = search_jobs.live(settings)
-    rival = None
-    if before is not None:
-        rival = search_quality.score(search_quality.served(before.engine, before.understand), known)
-    refuse_worse(now, rival)
-    metrics = {name: float(scores[name].mean()) for name in _MODES}
-    config = {"unjudged": fusion.UNJUDGED, "ridge": fusion.RIDGE}
-    search_jobs.record_fusion(settings, until, chosen, {**metrics, "queries": float(len(scores))}, config)
-    return {"shop": settings.shop, "fusion": "learned" if wins else "reciprocal rank", **metrics, "golden": len(scores)}
+        simple = search_quality.score(search_quality.served(draft.engine, draft.understand), known)
+        fitted = _sorted(pd.concat(search_quality.cross_fitted(learned, known)))
+        wins = beats(fitted, simple)
+        chosen = Fusion(fusion.fit(draft.engine, known, draft.understand) if wins else None, judged)
+        scores = fitted if wins else simple
+        now = search_quality.score(search_quality.served(draft.engine.fused_by(chosen), draft.understand), known)
+        before = search_jobs.live(settings)
+        rival = None
+        if before is not None:
+            rival = search_quality.score(search_quality.served(before.engine, before.understand), known)
+        refuse_worse(now, rival)
+        metrics = {name: float(scores[name].mean()) for name in _MODES}
+        config = {"unjudged": fusion.UNJUDGED, "ridge": fusion.RIDGE}
+    found = behaviour.behaviours(draft.fused_by(chosen), known)
+    behaviour.refuse_misbehaving(found)
+    shares = {each.name: each.found for each in found if each.queries}
+    queries = {"queries": float(len(scores))} if known is not None else {}
+    search_jobs.record_fusion(settings, until, chosen, {**metrics, **shares, **queries}, config)
+    return {
+        "shop": settings.shop,
+        "fusion": "learned" if wins else "reciprocal rank",
+        **metrics,
+        "golden": len(scores),
+        "behaviours": {each.name: str(each) for each in found},
+    }
 
 
 def beats(challenger: pd.DataFrame, rival: pd.DataFrame) -> bool:
@@ -94,7 +104,7 @@ def refuse_worse(scores: pd.DataFrame, live: pd.DataFrame | None) -> None:
 
 
 def evaluate_search(settings: Settings, release_id: str) -> dict[str, Any]:
-    """Scores of a release's search on the shop's golden set, as written and misspelt, beside its rivals.
+    """Scores of a release's search on the golden set, as written and misspelt, beside its rivals; its behaviours.
 
     A learned fusion is measured cross-fitted: each query under weights learned from the other folds.
 
@@ -106,7 +116,7 @@ def evaluate_search(settings: Settings, release_id: str) -> dict[str, Any]:
     from mercato import paths
     from serving.runtime.fusion import Fusion
     from serving.runtime.understanding import as_written
-    from training import fit, fusion, golden, search_jobs, search_quality
+    from training import behaviour, fit, fusion, golden, search_jobs, search_quality
 
     known = golden.read(settings.shop)
     release = search_jobs.of_release(settings, release_id)
@@ -139,6 +149,7 @@ def evaluate_search(settings: Settings, release_id: str) -> dict[str, Any]:
         "as_of": at.isoformat(),
         "fusion": "learned" if engine.fusion.weights else "reciprocal rank",
         "rows": rows,
+        "behaviours": {each.name: str(each) for each in behaviour.behaviours(release, known)},
         **timed(search_quality.served(engine, understand, n=10), sorted(known.grades)),
     }
 

@@ -26,8 +26,8 @@ from serving.loading import LiveRelease
 from serving.runtime import pipeline
 from serving.runtime.delta import shown_name
 from serving.runtime.pipeline import Stages
-from serving.runtime.query.relax import softer
-from serving.runtime.query.understand import StepName, understand
+from serving.runtime.query.relax import find
+from serving.runtime.query.understand import understand
 from serving.runtime.search import SearchResult
 from serving.runtime.understanding import Bounds, Understanding, as_written
 from serving.schemas import ProductBody, RecommendRequest, SearchRequest, major, minor
@@ -122,7 +122,9 @@ async def search(gateway: Gateway, request: SearchRequest, request_id: str) -> A
         queries={normalise_query(request.query), understood.text}, category=wanted.category, segment=request.segment
     )
     page = {"n": request.n, "offset": request.offset, "filters": filters, "exclude": request.exclude, "rules": rules}
-    found, understood, relaxed = _find(live, understood, request.refuse, page, customer)
+    found, understood, relaxed = find(live.search, live.lexicon, understood, request.refuse, page, customer)
+    for each in relaxed:
+        metrics.RELAXED.labels(each.partition(":")[0]).inc()
     _log_found(gateway, asked, "search", found, request_id, first=request.offset + 1)
     results = _page(live, found, explain=request.explain)
     return {
@@ -143,31 +145,6 @@ def _understood(gateway: Gateway, live: LiveRelease, request: SearchRequest) -> 
     for step in understood.trace:
         metrics.QUERY_STEPS.labels(step.step).inc()
     return understood
-
-
-def _find(
-    live: LiveRelease,
-    understood: Understanding,
-    refuse: Sequence[StepName],
-    page: dict[str, Any],
-    customer: CustomerFeatures | None,
-) -> tuple[SearchResult, Understanding, list[str]]:
-    """What was found, for what, and what had to be given up to find it."""
-    if not understood.text:
-        bounds = page["filters"].over(understood.bounds)
-        return live.search.browse(**{**page, "filters": bounds}), understood, []
-    page = {**page, "customer": customer}
-    first = found = live.search.search(understood, **page)
-    given_up: list[str] = []
-    if found.total == 0 and live.lexicon is not None:
-        for what, asked in softer(understood, live.lexicon, refuse, live.search.new_stems):
-            given_up.append(what)
-            found = live.search.search(asked, **page)
-            if found.total:
-                for each in given_up:
-                    metrics.RELAXED.labels(each.partition(":")[0]).inc()
-                return found, asked, given_up
-    return first, understood, []
 
 
 def _price_facet(ranges: Sequence[tuple[int, int | None, int]], digits: int) -> dict[str, int]:

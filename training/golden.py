@@ -17,7 +17,7 @@ def has(shop: str, folder: Path = GOLDEN) -> bool:
 
 
 def read(shop: str, folder: Path = GOLDEN) -> Judgments:
-    """The golden set of a shop: columns query, product_id, grade (0 to 4), slice.
+    """The golden set of a shop: columns query, product_id (empty where nothing answers), grade (0 to 4), slice.
 
     Raises:
         NotEnoughData: the shop has none.
@@ -25,4 +25,5 @@ def read(shop: str, folder: Path = GOLDEN) -> Judgments:
     path = folder / f"{shop}.csv"
     if not path.exists():
         raise NotEnoughData(f"found no golden set of {shop}, needed {path.name} in data_contracts/golden")
-    return Judgments.of(pd.read_csv(path, dtype={"query": str, "product_id": str, "grade": int, "slice": str}))
+    kinds = {"query": str, "product_id": str, "grade": int, "slice": str}
+    return Judgments.of(pd.read_csv(path, dtype=kinds, keep_default_na=False))

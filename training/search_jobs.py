@@ -1,7 +1,7 @@
 """The judged half of the search index: newest artefacts loaded as they would be served, and what was made of them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,9 @@ from data_contracts.release import Kind
 from mercato import paths
 from mercato.settings import Settings
 from serving.runtime.fusion import Fusion
-from serving.runtime.search import SearchEngine
+from serving.runtime.query.lexicon import Lexicon
+from serving.runtime.query.relax import find
+from serving.runtime.search import SearchEngine, SearchResult
 from serving.runtime.understanding import Understanding
 from training.errors import ArtefactMissing
 from training.record import record
@@ -27,9 +29,19 @@ class Loaded:
     """Search as it answers, and the artefacts behind it."""
 
     engine: SearchEngine
+    lexicon: Lexicon | None
     understand: Callable[[str], Understanding]
     sha256: Mapping[str, str]
     """Artefact name -> its hash."""
+
+    def fused_by(self, fusion: Fusion) -> "Loaded":
+        """The same search with another fusion."""
+        return replace(self, engine=self.engine.fused_by(fusion))
+
+    def answer(self, query: str, n: int) -> tuple[SearchResult, list[str]]:
+        """The first `n` products of the gateway's answer, and what it gave up to find them."""
+        found, _, relaxed = find(self.engine, self.lexicon, self.understand(query), (), {"n": n})
+        return found, relaxed
 
 
 def draft(settings: Settings, until: datetime) -> Loaded:
@@ -91,12 +103,10 @@ def _loaded(files: Mapping[str, Path]) -> Loaded:
 
     from serving.runtime import search
     from serving.runtime.catalogue import Catalogue
-    from serving.runtime.query.lexicon import Lexicon
     from serving.runtime.query.understand import understand
     from serving.runtime.understanding import as_written
 
     engine = search.load(files, Catalogue.load(files["product_features"]))
-    reads: Callable[[str], Understanding] = as_written
-    if "query_lexicon" in files:
-        reads = partial(understand, lexicon=Lexicon.load(files["query_lexicon"]))
-    return Loaded(engine, reads, {name: path.name for name, path in files.items()})
+    lexicon = Lexicon.load(files["query_lexicon"]) if "query_lexicon" in files else None
+    reads = as_written if lexicon is None else partial(understand, lexicon=lexicon)
+    return Loaded(engine, lexicon, reads, {name: path.name for name, path in files.items()})

@@ -45,10 +45,12 @@ class Judgments:
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> Judgments:
-        """From columns query, product_id, grade and slice; one row per pair."""
+        """From columns query, product_id, grade and slice: a row per pair; no product_id where nothing answers."""
         grades: dict[str, dict[str, int]] = {}
         for query, product_id, grade in frame[["query", "product_id", "grade"]].itertuples(index=False):
-            grades.setdefault(str(query), {})[str(product_id)] = int(grade)
+            judged = grades.setdefault(str(query), {})
+            if product_id:
+                judged[str(product_id)] = int(grade)
         slices = frame.drop_duplicates("query")
         return cls(grades, dict(zip(slices["query"].astype(str), slices["slice"].astype(str), strict=True)))
 

@@ -1,8 +1,11 @@
 """The Chorus sample, from zipped JSON to a judged index: a shop that is a catalogue alone."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from data_contracts.shop import load_shop
@@ -11,14 +14,20 @@ from mercato.identity import identity
 from mercato.search_quality import evaluate_search, judge_index
 from mercato.settings import Settings
 from mercato.stores.routing import routing_store
-from serving.runtime import diversity
+from serving.runtime import diversity, search
 from serving.runtime.pipeline import Request, rank
+from serving.runtime.query import understand as steps
+from serving.runtime.search import SearchEngine, SearchResult
+from serving.runtime.understanding import Bounds
 from serving.trial import parse
 from tests.serving.small_release import write_encoder
-from training import embeddings, golden, jobs, query_log, search_quality
+from training import embeddings, golden, jobs, query_log, search_jobs, search_quality
+from training.behaviour import behaviours, refuse_misbehaving, unanswered
 from training.clean import clean
+from training.errors import IndexNotGood
 from training.extract import extract
 from training.fit import catalogue_rows
+from training.search_jobs import Loaded
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "chorus"
 AT = datetime(2021, 1, 10, 23, tzinfo=UTC)
@@ -62,6 +71,79 @@ def test_an_array_of_sparse_objects_becomes_clean_products(settings: Settings) -
     assert products["attributes"].str.contains("product colour: Black").any()
     assert not products["attributes"].fillna("").str.contains("product type").any()  # it is the category
     assert products["description"].notna().mean() > 0.9
+
+
+@pytest.fixture
+def loaded(settings: Settings) -> Loaded:
+    """The index of the sample, as it would be served."""
+    return search_jobs.draft(settings, AT)
+
+
+def test_what_a_shopper_takes_for_granted_holds(loaded: Loaded) -> None:
+    """All behaviours of the sample are checked and hold, but that it has no query without an answer."""
+    found = {each.name: each for each in behaviours(loaded, golden_sample())}
+    refuse_misbehaving(list(found.values()))
+    assert {name for name, each in found.items() if each.queries} == set(found) - {"no result"}
+    assert str(found["no result"]) == "not checked: the shop has no golden set with such queries"
+    assert "golden set" in str(behaviours(loaded, None)[0])
+
+
+def no_prices(self: SearchEngine, rows: Any, bounds: Bounds, exclude: Any) -> Any:
+    """A filter that forgot price bounds."""
+    return MASKS(self, rows, replace(bounds, price_min_minor=None, price_max_minor=None), exclude)
+
+
+def nothing(engine: SearchEngine) -> SearchResult:
+    """An empty page."""
+    none = np.zeros(0, dtype=np.float32)
+    return SearchResult(none.astype(np.int32), engine.shelf, none, {}, total=0, facets={})
+
+
+MASKS = SearchEngine._masks
+
+
+def test_an_index_that_ignores_price_bounds_is_refused(
+    settings: Settings, loaded: Loaded, sample: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The verdict names the query and the product outside its bounds, and nothing is recorded for a release."""
+    monkeypatch.setattr(SearchEngine, "_masks", no_prices)
+    monkeypatch.setattr(search_jobs, "record_fusion", lambda *_: pytest.fail("recorded"))
+    said = r"prices: 0\.\d+ of \d+ queries, needed 1\.00, worst: '.+ (under|over|between) .+' shows \d+"
+    with pytest.raises(IndexNotGood, match=said):
+        judge_index(settings, AT)
+
+
+@pytest.mark.parametrize(
+    ("what", "fails"),
+    [
+        ("spelling", {"typos"}),
+        ("synonyms", {"synonyms", "translations"}),
+        ("brands", {"brands"}),
+        ("answers", {"typos", "synonyms", "translations", "prices", "brands"}),
+    ],
+)
+def test_a_search_that_is_broken_on_purpose_fails_its_gate(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, what: str, fails: set[str]
+) -> None:
+    """Without the one ability the gate that is there for it fails, and the others stay silent."""
+    if what in steps._RUN:
+        monkeypatch.setitem(steps._RUN, what, lambda _: None)
+    elif what == "brands":
+        monkeypatch.setattr(search, "LEAD", -5.0)
+    else:
+        monkeypatch.setattr(SearchEngine, "search", lambda self, *_, **__: nothing(self))
+    found = behaviours(loaded, golden_sample())
+    assert {each.name for each in found if not each.holds} == fails
+    with pytest.raises(IndexNotGood, match=r"queries, needed .*, worst: '"):
+        refuse_misbehaving(found)
+
+
+def test_queries_that_nothing_answers_are_reported_and_gate_nothing(loaded: Loaded) -> None:
+    """One finds nothing, one finds products by a word that it shares: half, and no refusal."""
+    judged = golden.Judgments({"zzzz": {}, "gaming sofa": {}}, {"zzzz": "no-result", "gaming sofa": "no-result"})
+    found = unanswered(loaded.answer, judged)
+    assert (found.found, found.queries, found.holds) == (0.5, 2, True)
+    assert str(found) == "0.500 of 2 queries, no gate"
 
 
 def test_a_catalogue_alone_makes_a_release_that_searches_and_recommends_without_failing(

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training import search_quality
+from training import golden, search_quality
+from training.behaviour import NO_RESULT
 from training.search_quality import Judgments, bm25, cross_fitted, folds, misspelt, ndcg, score
 
 FRAME = pd.DataFrame(
@@ -28,6 +29,26 @@ def test_unjudged_products_count_as_wrong_in_one_reading_and_not_at_all_in_the_o
     assert found["ndcg_at_10"][0] == pytest.approx((7 / log(3) + 1 / 2) / (7 + 1 / log(3)))
     assert found["ndcg_judged"][0] == 1
     assert found["judged_at_10"][0] == pytest.approx(0.2)
+
+
+def test_golden_sets_say_what_they_hold() -> None:
+    """Known slices, each with queries that something answers; only no-result queries have no product at all."""
+    for shop in ("chorus", "complete_journey"):
+        judged = golden.read(shop)
+        answered = {query for query, grades in judged.grades.items() if max(grades.values(), default=0) > 0}
+        assert {query for query, grades in judged.grades.items() if not grades} == {
+            query for query, name in judged.slices.items() if name == NO_RESULT
+        }
+        assert {judged.slices[query] for query in answered} <= {
+            "head",
+            "tail",
+            "attribute",
+            "brand",
+            "typo",
+            "hinglish",
+        }
+    assert list(judged.slices.values()).count("hinglish") == 15
+    assert len(score(lambda _: [], judged)) == len(answered)  # the others have no nDCG
 
 
 def test_a_typo_is_one_edit_per_long_word_and_always_the_same() -> None:

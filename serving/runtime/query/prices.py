@@ -99,7 +99,7 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], str | None, str | None, Sense], ..
     (_compiled(rf"{_BEFORE}{_A}\s*(?:{_ZYADA})(?!\w)"), "a", None, _always),
     (_compiled(rf"{_BEFORE}{_A}\s*\+"), "a", None, _named),
     (_compiled(rf"{_BEFORE}{_BELOW}\s*{_A}"), None, "a", _always),
-    (_compiled(rf"(?<!for )(?<!age )(?<!aged )(?<!ages ){_BEFORE}{_ABOVE}\s*{_A}"), "a", None, _always),
+    (_compiled(rf"(?<!\bfor )(?<!\bage )(?<!\baged )(?<!\bages ){_BEFORE}{_ABOVE}\s*{_A}"), "a", None, _always),
     (_compiled(rf"(?<!\w)(?P<word>budget\s+(?:of\s+|is\s+)?){_A}"), None, "a", _always),
 )  # fmt: skip
 

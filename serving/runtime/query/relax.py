@@ -1,18 +1,56 @@
-"""What to look for when a query finds nothing, softer each time, in a declared order. Pure."""
+"""What a query finds; when that is nothing, what softer ones find, in a declared order. Pure."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
+from feature_repo.customer import CustomerFeatures
 from serving.runtime.query.lexicon import Lexicon
 from serving.runtime.query.spelling import UNSURE
 from serving.runtime.query.understand import StepName, understand
+from serving.runtime.search import SearchEngine, SearchResult
 from serving.runtime.understanding import Bounds, Understanding
 
 ORDER: Final = ("price_bounds", "unsure_spelling", "rarest_word")
 """What is given up, in this order; bounds that the client sent are never given up."""
 MAX_WORDS: Final = 2
 """Words that are left out before nothing is the answer."""
+
+
+def find(  # noqa: PLR0913
+    engine: SearchEngine,
+    lexicon: Lexicon | None,
+    understood: Understanding,
+    refuse: Collection[StepName],
+    page: Mapping[str, Any],
+    customer: CustomerFeatures | None = None,
+) -> tuple[SearchResult, Understanding, list[str]]:
+    """What was found, for what, and what had to be given up to find it.
+
+    Args:
+        engine: what answers.
+        lexicon: the shop's; without one nothing is given up.
+        understood: the query; one without words is a page of what its bounds and the page's filters leave.
+        refuse: steps of understanding that the client refused.
+        page: arguments of `SearchEngine.search` that say which page; `filters` may be left out.
+        customer: whose purchases count, where somebody is known.
+    """
+    if not understood.text:
+        return (
+            engine.browse(**{**page, "filters": page.get("filters", Bounds()).over(understood.bounds)}),
+            understood,
+            [],
+        )
+    page = {**page, "customer": customer}
+    first = engine.search(understood, **page)
+    given_up: list[str] = []
+    if first.total == 0 and lexicon is not None:
+        for what, asked in softer(understood, lexicon, refuse, engine.new_stems):
+            given_up.append(what)
+            found = engine.search(asked, **page)
+            if found.total:
+                return found, asked, given_up
+    return first, understood, []
 
 
 def softer(

@@ -80,6 +80,15 @@ def test_numbers_of_other_things_are_no_prices(query: str) -> None:
     assert price_bounds(query, 2) is None
 
 
+def test_only_whole_words_say_that_a_number_is_an_age() -> None:
+    """Somebody aged over 50 has an age; what is packaged, and luggage, have prices."""
+    assert price_bounds("aged over 50", 2) is None
+    for query in ("candy packaged over 50", "luggage over 50"):
+        found = price_bounds(query, 2)
+        assert found is not None
+        assert found.low == 5_000
+
+
 @pytest.mark.parametrize(
     ("typo", "meant"),
     [
