@@ -122,7 +122,7 @@ async def search(gateway: Gateway, request: SearchRequest, request_id: str) -> A
         queries={normalise_query(request.query), understood.text}, category=wanted.category, segment=request.segment
     )
     page = {"n": request.n, "offset": request.offset, "filters": filters, "exclude": request.exclude, "rules": rules}
-    found, understood, relaxed = find(live.search, live.lexicon, understood, request.refuse, page, customer)
+    found, understood, relaxed = find(live.search, live.lexicon, understood, request.refuse, page, customer=customer)
     for each in relaxed:
         metrics.RELAXED.labels(each.partition(":")[0]).inc()
     _log_found(gateway, asked, "search", found, request_id, first=request.offset + 1)

@@ -23,6 +23,7 @@ def find(  # noqa: PLR0913
     understood: Understanding,
     refuse: Collection[StepName],
     page: Mapping[str, Any],
+    *,
     customer: CustomerFeatures | None = None,
 ) -> tuple[SearchResult, Understanding, list[str]]:
     """What was found, for what, and what had to be given up to find it.
