@@ -62,7 +62,8 @@ class IntentRun:
     seconds: Mapping[str, float]
     """CPU seconds of each part."""
     suspicious: pd.DataFrame
-    """Training rows whose label the linear models, fitted without them, do not believe; the least believed first."""
+    """Training rows whose label the linear models, fitted without them, do not believe; the least believed first. None
+    in a run that does not fine-tune."""
 
     def named(self, name: str) -> Candidate:
         """One candidate."""
@@ -155,7 +156,9 @@ def train(config: IntentConfig, messages: Messages, until: datetime, checkpoints
     frozen = _exported(work, FROZEN, model, tokenizer, ids)
     work.timed(FROZEN, begun)
     begun = time.process_time()
-    doubts = suspicious(work, features) if words is not None else train_rows.iloc[:0].assign(likelier="", margin=0.0)
+    doubts = train_rows.iloc[:0].assign(likelier="", margin=0.0)
+    if words and config.fine_tune:  # not where the cheap models alone are asked for: it takes longer than they do
+        doubts = suspicious(work, features)
     work.timed("doubts", begun)
     candidates = [*([_candidate(work, WORDS, words)] if words else []), *_with(work, FROZEN, words, frozen)]
     curve: list[dict[str, float]] = []

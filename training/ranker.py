@@ -51,8 +51,8 @@ NOVEL_WINDOWS: Final = 2
 """Label windows of four weeks that the `novel` ranker learns from, the last ending at `until`.
 
 New products are few and follow the season: from one window it loses to ALS at the origin of week 37 (.044
-against .048), from two it wins (.052). Three were better on weeks 34 to 37 (.0650 against .0631) and worse over the four
-origins (+.0056 over ALS against +.0067). Join the windows with dataset.concatenate.
+against .048), from two it wins (.052). Three were better on weeks 34 to 37 (.0650 against .0631) and worse over the
+four origins (+.0056 over ALS against +.0067). Join the windows with dataset.concatenate.
 """
 
 

@@ -175,7 +175,7 @@ def test_a_label_that_is_wrong_is_doubted(messages: Messages, config: IntentConf
     picked = spoiled.index[spoiled["intent"] == "track"][:10]
     spoiled.loc[picked, "intent"] = "greeting"
     changed = Messages(spoiled, messages.validation, messages.test)
-    found = train(config.model_copy(update={"fine_tune": False}), changed, AT, tmp_path).suspicious
+    found = train(config.model_copy(update={"epochs": 1}), changed, AT, tmp_path).suspicious
     doubted = spoiled["text"].isin(found["text"])
     assert doubted[picked].mean() > 3 * doubted.drop(picked).mean()
 
