@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,6 @@ from tokenizers import Tokenizer
 from serving.runtime.encoder import MAX_TOKENS, Encoder
 from training import onnx_encoder
 from training.base_models import load_base
-
-_TYPICAL: Final = 128
-"""Texts that int8 is fitted to."""
 
 
 class EncoderConfig(BaseModel):
@@ -68,6 +65,4 @@ def quantise(model: Path, tokenizer: Path, to: Path, texts: Sequence[str]) -> Pa
     """`to`: the encoder with int8 matrices, fitted to what some of `texts` look like inside it."""
     read = Tokenizer.from_file(str(tokenizer))
     read.enable_truncation(MAX_TOKENS)
-    ids = [read.encode(text).ids for text in texts[:: max(1, len(texts) // _TYPICAL)]]
-    feeds = [{"input_ids": np.array([each]), "attention_mask": np.ones((1, len(each)), np.int64)} for each in ids]
-    return onnx_encoder.int8(model, to, feeds)
+    return onnx_encoder.int8(model, to, [read.encode(text).ids for text in texts])

@@ -25,8 +25,6 @@ WORDS: Final = "words"
 FROZEN: Final = "frozen"
 FINE_TUNED: Final = "fine-tuned"
 _FOLDS: Final = 3
-_TYPICAL: Final = 128
-"""Training messages whose insides int8 is fitted to."""
 log = structlog.get_logger()
 
 
@@ -213,7 +211,7 @@ def _exported(work: _Work, name: str, model: Any, tokenizer: Any, ids: Sequence[
         logits=lambda encoder: logits_of(encoder, texts),
         trained=encoders.logits_of(model, tokenizer, held),
         truth=work.truth,
-        typical=ids[:: max(1, len(ids) // _TYPICAL)],
+        typical=ids,
     )
     work.exports[name] = made.tried
     log.info("intent.exported", encoder=name, variant=made.variant, tried=made.tried)

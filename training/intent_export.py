@@ -50,7 +50,7 @@ def export(  # noqa: PLR0913 - named
         logits: (n, labels) of the validation messages by an exported encoder.
         trained: (n, labels) of the same by `model` itself.
         truth: (n,) their labels.
-        typical: ids of some training messages; int8 is fitted to what they look like inside.
+        typical: ids of training messages; int8 is fitted to what they look like inside.
     """
     tokens = tokenizer.backend_tokenizer.to_str().encode()
     tried: dict[str, float] = {"trained": _accuracy(trained, truth)}
@@ -59,13 +59,9 @@ def export(  # noqa: PLR0913 - named
         plain = onnx_encoder.export(model, model.bert, typical[0], folder / "float32.onnx", output="logits")
         rows = folder / "rows.onnx"
         onnx.save(onnx_encoder.with_int8_rows(onnx.load(str(plain))), str(rows))
-        feeds = [
-            {"input_ids": np.array([ids], np.int64), "attention_mask": np.ones((1, len(ids)), np.int64)}
-            for ids in typical
-        ]
         for name in VARIANTS:
             path = {"int8 word vectors": rows, "float32": plain}.get(name)
-            path = path or onnx_encoder.int8(rows, folder / "int8.onnx", feeds)
+            path = path or onnx_encoder.int8(rows, folder / "int8.onnx", typical)
             encoder = EncoderModel.of(path.read_bytes(), tokens)
             found = logits(encoder)
             tried[name] = _accuracy(found, truth)

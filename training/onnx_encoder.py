@@ -16,6 +16,8 @@ from training.base_models import quiet_transformers
 SMOOTHING: Final = 0.7
 """How much of the spread between channels moves from activations into weights (alpha of SmoothQuant, Xiao et al., ICML
 2023); of .5, .7, .85 and 1 it lost the least on multilingual e5."""
+TYPICAL: Final = 128
+"""Texts, about, whose insides int8 is fitted to."""
 _BIG: Final = 1_000_000
 """Weights from which on a table of vectors is kept as int8 rows."""
 
@@ -130,15 +132,18 @@ def with_int8_rows(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def int8(source: Path, target: Path, feeds: Sequence[Feed]) -> Path:
+def int8(source: Path, target: Path, texts: Sequence[Sequence[int]]) -> Path:
     """`target`: the encoder `source` with int8 matrices, a scale per column; activations are scaled as they come.
 
-    Before that the channels of every matrix's input are evened out by `feeds`, the ids and masks of typical texts: a
+    Before that the channels of every matrix's input are evened out by TYPICAL of `texts`, each the ids of one: a
     few channels of e5 and MiniLM are twenty times the others, and one int8 range for all of them loses the others.
     A head over the means of tokens (Gemm) stays float32: it is small, and reads differences that int8 would round away.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    some = texts[:: max(1, len(texts) // TYPICAL)]
+    feeds = [{"input_ids": np.array([ids], np.int64), "attention_mask": np.ones((1, len(ids)), np.int64)}
+             for ids in some]  # fmt: skip
     smooth = target.with_suffix(".smooth.onnx")
     onnx.save(_smoothed(onnx.load(str(source)), feeds), str(smooth))
     with _quiet():
