@@ -56,10 +56,17 @@ _CATEGORY: Final = (
     "category_days_since_last",
     "share_of_category",
 )
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "type": ("product_type",),
+    "type_size": ("product_type", "package_size"),
+    "category_brand": ("category", "brand"),
+}
+"""Products that share these attributes are one group; how much a customer buys of a group is a feature."""
 _CUSTOMER: Final = ("n_baskets", "n_products", "recency_days", "baskets_per_week", "basket_minor", "baskets_28d")
 FEATURE_NAMES: Final[tuple[str, ...]] = (
     *_HISTORY,
     *_CATEGORY,
+    *(f"{g}_affinity" for g in GROUPS),
     *(f"{s}_score" for s in SOURCES),
     *(f"{s}_rank" for s in SOURCES),
     *(f"product_{c}" for c in PRODUCT_FEATURES),
@@ -80,6 +87,8 @@ class CandidateInputs:
         scores: per source in SOURCES (n,) float32; NaN where the source does not know the candidate or is absent.
         product: (n, len(PRODUCT_FEATURES)) float32, columns of product_stats.
         first_sold_at: (n,) int64 epoch seconds, 0 where never sold.
+        groups: (len(GROUPS), n) int, code of each candidate's group, -1 where an attribute is missing.
+        history_groups: (len(GROUPS), h) int, the same of the customer's history, -1 also for unknown products.
     """
 
     history: NDArray[np.int64]
@@ -87,6 +96,8 @@ class CandidateInputs:
     scores: Mapping[str, Floats]
     product: Floats
     first_sold_at: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    history_groups: NDArray[np.int64]
 
 
 def take(values: NDArray[np.generic], position: NDArray[np.int64], missing: float) -> Floats:
@@ -159,6 +170,15 @@ def _category_columns(out: Floats, customer: CustomerFeatures, inputs: Candidate
     out[:, COLUMN["share_of_category"]] = out[:, COLUMN["n_purchases"]] / np.maximum(bought, 1.0)
 
 
+def _group_columns(out: Floats, customer: CustomerFeatures, inputs: CandidateInputs, now: float) -> None:
+    """Fills the affinity of each group: decayed purchases (half-life 90 days) of the products in it."""
+    age = max(now - customer.snapshot_at, 0.0) / DAY
+    for name, codes, own in zip(GROUPS, inputs.groups, inputs.history_groups, strict=True):
+        known = own >= 0
+        bought = np.bincount(own[known], customer.decayed_90d[known], minlength=int(codes.max(initial=-1)) + 1)
+        out[:, COLUMN[f"{name}_affinity"]] = take(bought * 2.0 ** (-age / 90.0), codes, 0.0)
+
+
 def compute(customer: CustomerFeatures, inputs: CandidateInputs, as_of: float) -> Floats:
     """The feature matrix of one customer's candidates.
 
@@ -175,6 +195,7 @@ def compute(customer: CustomerFeatures, inputs: CandidateInputs, as_of: float) -
     out = np.empty((n, len(FEATURE_NAMES)), np.float32)
     _history_columns(out, customer, inputs, as_of)
     _category_columns(out, customer, inputs, as_of)
+    _group_columns(out, customer, inputs, as_of)
     for source in SOURCES:
         scores = inputs.scores.get(source)
         known = np.full(n, np.nan, np.float32) if scores is None else scores

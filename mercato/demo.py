@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Thread
 from types import FrameType
@@ -71,18 +71,23 @@ def _run(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str,
     airflow = Airflow(guardian, airflow_env, settings.root / "logs", drops)
     if made:
         view.say(f"release {made.release_id} is current: code, data and settings are unchanged")
-        _serve(settings, guardian, view, env, steps)
+        _start_gateway(settings, guardian, env, steps)
+        _wait_gateway(settings, guardian, view)
         Thread(target=_start_quietly, args=(airflow,), daemon=True).start()
         links = _look(settings, guardian, ports, env)
     else:
-        made = _chain(airflow, view, steps)
+
+        def assembled(release_id: str) -> None:
+            since = time.monotonic()
+            n = write_households(settings, shop, steps.at) if shop.sells else 0
+            view.say(f"{n} households to look at")
+            view.stage("households for the page", since)
+            _make_live(settings, release_id, steps)
+            _start_gateway(settings, guardian, env, steps)
+
+        made = _chain(airflow, view, steps, assembled)
         links = _look(settings, guardian, ports, env)
-        since = time.monotonic()
-        n = write_households(settings, shop, steps.at) if shop.sells else 0
-        view.say(f"{n} households to look at")
-        view.stage("households for the page", since)
-        _make_live(settings, made.release_id, steps)
-        _serve(settings, guardian, view, env, steps)
+        _wait_gateway(settings, guardian, view)
         remember(settings, made)
         (settings.root / "demo" / "stages.json").write_text(json.dumps(dict(view.stages), indent=1))
     held = _check(settings, view, made, steps, links)
@@ -93,8 +98,8 @@ def _run(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str,
     return held
 
 
-def _chain(airflow: Airflow, view: View, steps: Plan) -> Made:
-    """Run `bootstrap` and show every task."""
+def _chain(airflow: Airflow, view: View, steps: Plan, assembled: Callable[[str], None]) -> Made:
+    """Run `bootstrap` and show every task; `assembled` gets the release while its quality is still measured."""
     since = time.monotonic()
     view.say("starting Airflow")
     airflow.start()
@@ -102,19 +107,22 @@ def _chain(airflow: Airflow, view: View, steps: Plan) -> Made:
     view.stage("Airflow ready", since)
     run_id = f"demo-{clock.real():%Y%m%dT%H%M%SZ}"
     view.say(f"Airflow is ready at {airflow.url}; running bootstrap as {run_id}")
-    since, peak, measured, tasks = time.monotonic(), 0.0, 0.0, list[TaskRun]()
+    since, peak, measured, tasks, release_id = time.monotonic(), 0.0, 0.0, list[TaskRun](), ""
     airflow.give_up("demo-")  # else it would go on with them, and bootstrap would wait for its own earlier run
     airflow.trigger("bootstrap", run_id, steps.conf())
     for tasks in airflow.follow("bootstrap", run_id):
         view.tasks(tasks)
         if time.monotonic() - measured > _MEMORY_EVERY_SECONDS:
             peak, measured = max(peak, _memory()), time.monotonic()
+        if not release_id and any(each.task_id == "make_first_live" and each.state == "success" for each in tasks):
+            release_id = airflow.result("assemble_release", run_id, "assemble")["release_id"]
+            assembled(release_id)
     wall, busy = time.monotonic() - since, busy_seconds(tasks)
     view.stages.extend(dag_seconds(tasks))
     view.stage("the chain of DAGs, wall clock", since)
     view.stages.append(("of it orchestration (no task at work)", wall - busy))
     view.say(f"chain {wall:.1f} s, orchestration {(wall - busy) / wall:.1%}, peak memory {peak / 1024:.1f} GiB")
-    return Made(steps.digest, airflow.result("assemble_release", run_id, "assemble")["release_id"], run_id)
+    return Made(steps.digest, release_id, run_id)
 
 
 def _make_live(settings: Settings, release_id: str, steps: Plan) -> None:
@@ -125,19 +133,27 @@ def _make_live(settings: Settings, release_id: str, steps: Plan) -> None:
     make_live(settings, release_id, at=now, reason="the demo ran again")
 
 
-def _serve(settings: Settings, guardian: Guardian, view: View, env: dict[str, str], steps: Plan) -> None:
-    """The gateway, ready."""
-    since = time.monotonic()
+def _start_gateway(settings: Settings, guardian: Guardian, env: dict[str, str], steps: Plan) -> None:
+    """The gateway, on its way."""
     clock.start_shifted(settings.root / "clock.json", steps.at)
-    log = settings.root / "logs" / "gateway.log"
-    guardian.start(Service("gateway", [sys.executable, "-m", "mercato.cli", "serve"], log, env))
+    guardian.start(Service("gateway", [sys.executable, "-m", "mercato.cli", "serve"], _gateway_log(settings), env))
+
+
+def _wait_gateway(settings: Settings, guardian: Guardian, view: View) -> None:
+    """Until the gateway is ready."""
+    since = time.monotonic()
+    log = _gateway_log(settings)
     while not _answers(f"{settings.url}/readyz"):
         if "gateway" in guardian.ended():
             raise ServiceStopped(f"the gateway ended by itself; its log is {log}:\n{tail(log)}")
         if time.monotonic() - since > 120:  # noqa: PLR2004
             raise NotReady(f"waited 120 s for the gateway; its log is {log}:\n{tail(log)}")
         time.sleep(0.2)
-    view.stage("gateway ready", since)
+    view.stage("waiting for the gateway", since)
+
+
+def _gateway_log(settings: Settings) -> Path:
+    return settings.root / "logs" / "gateway.log"
 
 
 def _check(settings: Settings, view: View, made: Made, steps: Plan, links: Mapping[str, str]) -> bool:

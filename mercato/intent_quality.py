@@ -24,7 +24,7 @@ def evaluate_intent(settings: Settings, release_id: str) -> dict[str, Any]:
     from training.intent import train
     from training.intent_config import SHOP
     from training.intent_job import messages_of
-    from training.intent_metrics import judged, per_intent
+    from training.intent_metrics import judged, judged_side_by_side, per_intent
     from training.intent_robustness import WORSE, worse
 
     store = ArtefactStore(paths.lake(settings))
@@ -39,9 +39,8 @@ def evaluate_intent(settings: Settings, release_id: str) -> dict[str, Any]:
     config = SHOP.model_copy(update={"fine_tune": False})
     messages = messages_of(settings, config, until)
     scratch = settings.root / "checkpoints"
-    frames = {SERVED: judged(model, messages.test)}
-    for each in train(config, messages, until, scratch).candidates:
-        frames[f"{each.name} (baseline)"] = judged(each.model, messages.test)
+    baselines = {f"{each.name} (baseline)": each.model for each in train(config, messages, until, scratch).candidates}
+    frames = judged_side_by_side({SERVED: model, **baselines}, messages.test)
     for kind in WORSE:
         frames[f"served, {kind}"] = judged(model, worse(messages.test, kind))
     intents = per_intent(frames[SERVED])

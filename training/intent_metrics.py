@@ -1,6 +1,6 @@
 """How good an intent model is on labelled messages: per intent, per language, calibration, out of scope."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,9 +14,20 @@ EVERY: Final = "every language"
 
 def judged(model: IntentModel, messages: pd.DataFrame) -> pd.DataFrame:
     """The messages with `predicted`, `confidence` and `right`, each answered by itself as it is served."""
-    found = [model.answer(text) for text in messages["text"]]
-    said = messages.assign(predicted=[each.intent for each in found], confidence=[each.confidence for each in found])
-    return said.assign(right=said["predicted"] == said["intent"])
+    return judged_side_by_side({"": model}, messages)[""]
+
+
+def judged_side_by_side(models: Mapping[str, IntentModel], messages: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """`judged` of several models by name; a part that two of them share reads each message once."""
+    texts = messages["text"].tolist()
+    shared = {id(part): part for model in models.values() for _, part in model.parts}
+    logits = {key: np.stack([part.logits(text) for text in texts]) for key, part in shared.items()}
+    found = {}
+    for name, model in models.items():
+        at, confidence = model.decided(model.probabilities([logits[id(part)] for _, part in model.parts]))
+        said = messages.assign(predicted=[model.labels[i] for i in at], confidence=confidence.astype(float))
+        found[name] = said.assign(right=said["predicted"] == said["intent"])
+    return found
 
 
 def per_intent(rows: pd.DataFrame) -> pd.DataFrame:

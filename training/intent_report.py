@@ -12,7 +12,7 @@ import pandas as pd
 from training.datasets.report import document, section, table_of
 from training.intent import Candidate, IntentRun
 from training.intent_data import Messages
-from training.intent_metrics import by_language, confusion, judged, per_intent, summary
+from training.intent_metrics import by_language, confusion, judged, judged_side_by_side, per_intent, summary
 from training.intent_robustness import WORSE, worse
 
 WORST: Final = 100
@@ -44,7 +44,7 @@ class Judgement:
 
 def judge(run: IntentRun, chosen: Candidate, test: pd.DataFrame) -> Judgement:
     """Every candidate on the test messages, the chosen one also on changed ones."""
-    rows = {each.name: judged(each.model, test) for each in run.candidates}
+    rows = judged_side_by_side({each.name: each.model for each in run.candidates}, test)
     some = test.iloc[:: max(1, len(test) // CHANGED)]
     robustness = {"as written": summary(rows[chosen.name].loc[some.index])}
     robustness |= {kind: summary(judged(chosen.model, worse(some, kind))) for kind in WORSE}

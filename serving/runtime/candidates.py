@@ -138,12 +138,15 @@ def retrieve(customer: CustomerFeatures, context: Rows, artefacts: Artefacts) ->
     return Candidates(every, position[every], category, scores, by_context[every])
 
 
-def inputs_of(candidates: Candidates, catalogue: Catalogue) -> CandidateInputs:
+def inputs_of(customer: CustomerFeatures, candidates: Candidates, catalogue: Catalogue) -> CandidateInputs:
     """What the ranker features read of these candidates."""
+    own = catalogue.rows_of(customer.product_ids)
     return CandidateInputs(
         history=candidates.history,
         category=candidates.category,
         scores=candidates.scores,
         product=catalogue.features[candidates.rows],
         first_sold_at=catalogue.stats["first_sold_at"][candidates.rows],
+        groups=catalogue.group_codes[:, candidates.rows],
+        history_groups=np.where(own < 0, -1, catalogue.group_codes[:, own]),
     )

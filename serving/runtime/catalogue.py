@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_repo.ranker_features import PRODUCT_FEATURES
+from feature_repo.ranker_features import GROUPS, PRODUCT_FEATURES
 from feature_repo.snapshots import PRODUCT_COLUMNS, UNKNOWN_CATEGORY
 from serving.runtime import npz
 
@@ -36,6 +36,7 @@ class Catalogue:
         in_stock: (p,) 1 in stock, 0 sold out, STOCK_UNKNOWN where nobody says.
         features: (p, len(PRODUCT_FEATURES)) float32.
         category_code: (p,) position in `categories`.
+        group_codes: (len(GROUPS), p) number of the group that a product is in, -1 where an attribute is missing.
         popular: rows by 14-day decayed popularity, best first.
         cold_start: the same, spread over categories.
         popular_in / promoted_in: category code -> rows, best first.
@@ -51,6 +52,7 @@ class Catalogue:
     categories: Sequence[str]
     category_index: Mapping[str, int]
     category_code: Rows
+    group_codes: Rows
     features: Floats
     popular: Rows
     cold_start: Rows
@@ -95,6 +97,7 @@ class Catalogue:
             categories=categories,
             category_index=category_index,
             category_code=code,
+            group_codes=np.stack([_codes(*(text[c] for c in columns)) for columns in GROUPS.values()]),
             features=np.column_stack([stats[c].astype(np.float32) for c in PRODUCT_FEATURES]).astype(np.float32),
             popular=popular,
             cold_start=spread(popular, popularity, code),
@@ -119,6 +122,13 @@ class Catalogue:
         p = int(arrays["stat_n_7d"].shape[0])
         text = {c: npz.unpack_text(arrays[f"text_{c}"], p) for c in TEXT_COLUMNS}
         return cls.of(text, {c: arrays[f"stat_{c}"] for c in PRODUCT_COLUMNS}, meta, arrays.get("in_stock"))
+
+
+def _codes(*columns: Sequence[str]) -> Rows:
+    """(p,) a number for each combination of values, -1 where one of them is empty."""
+    numbers: dict[tuple[str, ...], int] = {}
+    rows = (numbers.setdefault(row, len(numbers)) if all(row) else -1 for row in zip(*columns, strict=True))
+    return np.fromiter(rows, np.int64, len(columns[0]))
 
 
 def _place_in_category(order: Rows, code: Rows) -> Rows:

@@ -111,24 +111,26 @@ class IntentModel:
         """Every intent, in the order of the logits."""
         return tuple(self.meta["labels"])
 
-    def logits(self, message: str) -> Floats:
-        """(labels,) float32: the weighted sum of the parts, before temperature."""
-        total = np.zeros(len(self.meta["labels"]), np.float32)
-        if self.words is not None:
-            total += np.float32(self.meta["words_weight"]) * self.words.logits(message)
-        if self.encoder is not None:
-            total += np.float32(self.meta["encoder_weight"]) * self.encoder.logits(message)
-        return total
+    @property
+    def parts(self) -> tuple[tuple[np.float32, WordsModel | EncoderModel], ...]:
+        """Weight and model of each part there is."""
+        named = (("words_weight", self.words), ("encoder_weight", self.encoder))
+        return tuple((np.float32(self.meta[weight]), part) for weight, part in named if part is not None)
 
-    def probabilities(self, message: str) -> Floats:
-        """(labels,) float32, calibrated by the temperature; they add up to 1."""
-        found: Floats = softmax(self.logits(message)[None] / np.float32(self.meta["temperature"]))[0]
-        return found
+    def probabilities(self, logits: Sequence[Floats]) -> Floats:
+        """(n, labels) float32 of each part's (n, labels) logits, calibrated by the temperature; rows add up to 1."""
+        total = sum(weight * found for (weight, _), found in zip(self.parts, logits, strict=True))
+        return softmax(np.asarray(total, np.float32) / np.float32(self.meta["temperature"]))
+
+    def decided(self, probabilities: Floats) -> tuple[NDArray[np.int64], Floats]:
+        """(n,) label of each row and (n,) confidence, as `decide` says."""
+        return decide(probabilities, self.labels, float(self.meta["threshold"]))
 
     def answer(self, message: str) -> IntentAnswer:
         """The intent of one message."""
-        found = self.probabilities(message)
-        at, confidence = decide(found[None], self.labels, float(self.meta["threshold"]))
+        each = self.probabilities([part.logits(message)[None] for _, part in self.parts])
+        found = each[0]
+        at, confidence = self.decided(each)
         order = np.argsort(-found, kind="stable")
         said = {self.labels[i]: float(found[i]) for i in order}
         return IntentAnswer(self.labels[int(at[0])], float(confidence[0]), said)

@@ -108,7 +108,7 @@ class Stages:
 
 def featurise(customer: CustomerFeatures, candidates: Candidates, catalogue: Catalogue, as_of: datetime) -> Floats:
     """Stage 2: the (n, f) feature matrix of the candidates at the request's time."""
-    return ranker_features.compute(customer, inputs_of(candidates, catalogue), as_of.timestamp())
+    return ranker_features.compute(customer, inputs_of(customer, candidates, catalogue), as_of.timestamp())
 
 
 def rank(

@@ -78,7 +78,6 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"four origins, {goal}: over {gain['over']}: {gain['gain']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
         )
     out += redaction.lines(found.get("redaction", {}))
-    return out
     return out + intent.lines(found.get("intent", []))
 
 

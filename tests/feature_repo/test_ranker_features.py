@@ -11,6 +11,7 @@ from feature_repo.customer import CustomerFeatures
 from feature_repo.ranker_features import (
     COLUMN,
     FEATURE_NAMES,
+    GROUPS,
     NEVER_DAYS,
     PRODUCT_FEATURES,
     CandidateInputs,
@@ -61,6 +62,8 @@ def inputs(history: list[int], scores: dict[str, list[float]] | None = None) -> 
         scores={k: np.array(v, np.float32) for k, v in (scores or {}).items()},
         product=np.zeros((n, len(PRODUCT_FEATURES)), np.float32),
         first_sold_at=np.array([0] * n, np.int64),
+        groups=np.array([[0] * n, [1] * n, [-1] * n], np.int64),
+        history_groups=np.array([[0, 0], [1, 0], [-1, 5]], np.int64),
     )
 
 
@@ -82,6 +85,13 @@ def test_never_bought() -> None:
     assert out[0, COLUMN["n_purchases"]] == 0
     assert out[0, COLUMN["days_since_last"]] == NEVER_DAYS
     assert out[0, COLUMN["category_days_since_last"]] == NEVER_DAYS
+
+
+def test_affinity_to_a_group_counts_what_was_bought_of_it() -> None:
+    """Milk 2.0 and soap .9, halved after 90 days: of one type together, of two sizes apart, of no brand nothing."""
+    out = compute(customer(), inputs([-1]), float(NOW + 90 * DAY))[0]
+    found = {name: out[COLUMN[f"{name}_affinity"]] for name in GROUPS}
+    assert found == pytest.approx({"type": 1.45, "type_size": 1.0, "category_brand": 0.0})
 
 
 def test_ages_follow_the_request() -> None:
