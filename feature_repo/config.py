@@ -57,7 +57,7 @@ def repo_config(settings: Settings) -> RepoConfig:
             "serve_features_while_materializing": True,
         },
         online_store=online_store(settings.online()),
-        offline_store={"type": "duckdb"},
+        offline_store={"type": "feature_repo.offline_store.SnapshotOfflineStore"},
         materialization={
             # Several snapshots may lie in the window: without this all are written, in no stated order.
             "pull_latest_features": True,

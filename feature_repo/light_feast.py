@@ -33,6 +33,8 @@ try:
         ValueType,
     )
     from feast.data_format import ParquetFormat
+    from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
+    from feast.infra.offline_stores.offline_store import RetrievalJob
     from feast.infra.online_stores.helpers import get_online_store_from_config
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
@@ -44,6 +46,8 @@ finally:
 
 __all__ = [
     "Array",
+    "DuckDBOfflineStore",
+    "DuckDBOfflineStoreConfig",
     "Entity",
     "EntityKey",
     "FeatureService",
@@ -56,6 +60,7 @@ __all__ = [
     "ParquetFormat",
     "Project",
     "RepoConfig",
+    "RetrievalJob",
     "String",
     "Value",
     "ValueType",

@@ -25,7 +25,6 @@ from mercato.stores import sqlite
 
 log = structlog.get_logger()
 _READ_BATCH: Final = 500
-_ROW: Final = "entity_row"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +125,17 @@ def historical(settings: Settings, entity_df: pd.DataFrame, service: str) -> pd.
     wanted = [f"{view.name}:{feature}" for view in views for feature in columns[view.name]]
     with _quiet():
         job = FeatureStore(config=repo_config(settings)).get_historical_features(entities, wanted)
-        found = job.to_arrow().to_pandas()
+        found = job.to_arrow()
     if len(found) != len(entity_df):
         raise SnapshotMismatch(f"the join answered {len(found)} rows for {len(entity_df)}, need one each: repeat it")
-    features = [ref.partition(":")[2] for ref in wanted]
-    ordered: pd.DataFrame = found.sort_values(_ROW).reset_index(drop=True)[features]
-    return pd.concat([entity_df.reset_index(drop=True), ordered], axis=1)
+    features: pd.DataFrame = found.select([ref.partition(":")[2] for ref in wanted]).to_pandas()
+    for at, name in enumerate(entity_df.columns):
+        features.insert(at, str(name), entity_df[name].array)
+    return features
 
 
 def _entities(entity_df: pd.DataFrame, service: str, has_key: bool) -> pd.DataFrame:
-    """Keys, timestamps in the unit that Feast's DuckDB joins on, and the row number that restores the order."""
+    """Keys and timestamps, in microseconds."""
     keys = sorted({VIEWS[name].key for name in service_columns(service)})
     if not has_key or TIMESTAMP not in entity_df.columns:
         raise SnapshotMismatch(
@@ -148,7 +148,7 @@ def _entities(entity_df: pd.DataFrame, service: str, has_key: bool) -> pd.DataFr
     present = [key for key in keys if key in entity_df.columns]
     entities = entity_df[present].astype(str)
     at = entity_df[TIMESTAMP].dt.tz_convert("UTC").astype("datetime64[us, UTC]")
-    return entities.assign(**{TIMESTAMP: at, _ROW: range(len(entities))}).reset_index(drop=True)
+    return entities.assign(**{TIMESTAMP: at}).reset_index(drop=True)
 
 
 @contextlib.contextmanager
