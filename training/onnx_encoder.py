@@ -145,12 +145,16 @@ def int8(source: Path, target: Path, texts: Sequence[Sequence[int]]) -> Path:
     feeds = [{"input_ids": np.array([ids], np.int64), "attention_mask": np.ones((1, len(ids)), np.int64)}
              for ids in some]  # fmt: skip
     smooth = target.with_suffix(".smooth.onnx")
-    onnx.save(_smoothed(onnx.load(str(source)), feeds), str(smooth))
+    model = _smoothed(onnx.load(str(source)), feeds)
+    # The quantiser turns a Gemm into a MatMul of this name before it looks at op types.
+    heads = [f"{each.name}_MatMul" for each in model.graph.node if each.op_type == "Gemm"]
+    onnx.save(model, str(smooth))
     with _quiet():
         quantize_dynamic(
             str(smooth),
             str(target),
             op_types_to_quantize=["MatMul", "Attention"],
+            nodes_to_exclude=heads,
             per_channel=True,
             weight_type=QuantType.QInt8,
             extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
