@@ -35,7 +35,9 @@ GOALS = {
 }
 RECIPES = {
     "shop_intents": SHOP,
-    "hinglish_top": SHOP.model_copy(update={"words": False, "romanise": False, "head_regularisation": 0.03}),
+    "hinglish_top": SHOP.model_copy(
+        update={"romanise": False, "head_regularisation": 0.03, "epochs": 5, "patience": 3}
+    ),
     "banking77": IntentConfig(base_model=MINILM, words=False, learning_rate=5e-5, epochs=4, head_regularisation=0.03),
     "clinc150": IntentConfig(base_model=MINILM, words=False, learning_rate=5e-5, epochs=4, head_regularisation=0.03),
 }
@@ -65,7 +67,10 @@ def clinc150(folder: Path) -> Messages:
 
 
 def hinglish_top(folder: Path) -> Messages:
-    """Commands to an assistant in romanised Hinglish; the label is the parse's top intent, after its domain."""
+    """Commands to an assistant in romanised Hinglish; the label is the parse's top intent, after its domain.
+
+    The English originals of the training rows, which the set holds beside them, are trained on too.
+    """
     parts = []
     for split in ("train", "validation", "test"):
         rows = pd.read_csv(folder / f"hinglish_top_{split}.tsv", sep="\t", keep_default_na=False, quoting=3)
@@ -74,6 +79,9 @@ def hinglish_top(folder: Path) -> Messages:
             f"{domain} {found.group(1)}" if found else "" for domain, found in zip(rows["domain"], top, strict=True)
         ]
         parts.append(_frame(zip(rows["cs_query"], labels, strict=True), "hinglish", "hinglish_top"))
+        if split == "train":
+            original = _frame(zip(rows["en_query"], labels, strict=True), "en", "hinglish_top")
+            parts[0] = pd.concat([parts[0], original], ignore_index=True)
     learned = parts[0]["intent"].value_counts()
     parts[0] = parts[0][parts[0]["intent"].map(learned) > 1].reset_index(drop=True)  # one row teaches nothing
     parts[1] = parts[1][parts[1]["intent"].isin(parts[0]["intent"])].reset_index(drop=True)
