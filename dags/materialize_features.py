@@ -7,7 +7,7 @@ Runbook: docs/runbooks/materialize_features.md
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import dag, task
+from airflow.sdk import Param, dag, task
 
 from dags import assets
 from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
@@ -27,7 +27,7 @@ def materialize(**context: Any) -> dict[str, Any]:
     """Rows put into the online store, by feature view."""
     from training.jobs import materialize_features as to_online_store
 
-    return publish(context, to_online_store(settings(), until(context)))
+    return publish(context, to_online_store(settings(), until(context), go_back=context["params"]["go_back"]))
 
 
 @dag(
@@ -36,7 +36,10 @@ def materialize(**context: Any) -> dict[str, Any]:
     max_active_runs=1,
     default_args=DEFAULT_ARGS,
     deadline=deadline(timedelta(hours=5)),
-    params=UNTIL_PARAM,
+    params={
+        **UNTIL_PARAM,
+        "go_back": Param(False, type="boolean", description="Put them online although newer ones are there."),
+    },
     tags=["features"],
     doc_md=__doc__,
 )

@@ -1,11 +1,21 @@
 """What all DAGs share: their owner, when a failure is tried again, who hears of trouble, which params they take."""
 
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any
 
 from airflow.sdk import Context, ExceptionRetryPolicy, Param, RetryAction, RetryRule
 from airflow.sdk.definitions.callback import SyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+
+_AWAY = [
+    "builtins.OSError",  # ConnectionError and TimeoutError are OSErrors
+    "sqlite3.OperationalError",
+    "sqlalchemy.exc.OperationalError",
+    "sqlalchemy.exc.InterfaceError",
+]
+if find_spec("redis"):  # its errors are no OSErrors, and Airflow imports what a rule names
+    _AWAY += ["redis.exceptions.ConnectionError", "redis.exceptions.TimeoutError"]
 
 RETRY_BY_KIND = ExceptionRetryPolicy(
     rules=[
@@ -17,7 +27,7 @@ RETRY_BY_KIND = ExceptionRetryPolicy(
             reason="a path is wrong, and stays wrong",
         ),
         RetryRule(
-            ["builtins.OSError", "sqlite3.OperationalError"],  # ConnectionError and TimeoutError are OSErrors
+            _AWAY,
             RetryAction.RETRY,
             timedelta(seconds=30),
             "network, disk or a locked store",

@@ -72,13 +72,27 @@ class SnapshotOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
 
 
 def _joined(view: Any, key: str, features: list[str], keys: pa.Array, times_asked: pd.Series) -> pa.Table:
-    """The features of one view in force for each key at its time."""
+    """The features of one view in force for each key at its time; only partitions that are in force are read whole."""
     at = times_asked.dt.tz_convert("UTC").astype("datetime64[us, UTC]")
     ttl = view.ttl or None
-    since = at.min() - ttl if ttl and len(at) else None
-    snapshots = _read(view.batch_source.path, [key, TIMESTAMP, *features], since, at.max() if len(at) else None)
-    times = snapshots[TIMESTAMP].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
-    place = in_force(snapshots[key], times, keys.cast(pa.string()), at.astype("int64").to_numpy(), ttl)
+    # What a materialisation wrote a moment ago must be seen: an object store's listings are not cached.
+    fs, pattern = fsspec.core.url_to_fs(view.batch_source.path, use_listings_cache=False)
+    files = sorted(str(each) for each in fs.glob(pattern))
+    if len(at):
+        files = list(_within(files, at.min() - ttl if ttl else None, at.max())) or files[:1]
+    heads = [_read(fs, each, [key, TIMESTAMP]) for each in files]
+    ends = np.cumsum([each.num_rows for each in heads])
+    head = pa.concat_tables(heads)
+    times = head[TIMESTAMP].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
+    place = in_force(head[key], times, keys.cast(pa.string()), at.astype("int64").to_numpy(), ttl)
+    file = np.searchsorted(ends, place, side="right")
+    used = np.unique(file[place >= 0]).tolist() or [0]
+    snapshots = pa.concat_tables([_read(fs, files[each], features) for each in used])
+    left_out = np.zeros(len(files), np.int64)  # rows of earlier files that were not read
+    for before, each in enumerate(used):
+        read = sum(heads[other].num_rows for other in used[:before])
+        left_out[each] = ends[each] - heads[each].num_rows - read
+    place = np.where(place < 0, -1, place - left_out[np.minimum(file, len(files) - 1)])
     return pa.table({feature: _taken(snapshots[feature], place) for feature in features})
 
 
@@ -118,13 +132,8 @@ def in_force(keys: pa.ChunkedArray, times: Integers, wanted: pa.Array, at: Integ
     return found
 
 
-def _read(path: str, columns: list[str], since: Any, until: Any) -> pa.Table:
-    """The columns of every partition whose business day may begin within [since, until]."""
-    fs, pattern = fsspec.core.url_to_fs(path)
-    files = sorted(str(each) for each in fs.glob(pattern))
-    chosen = list(_within(files, since, until)) or files[:1]  # one file for the types alone
-    parts = [pq.read_table(file, columns=columns, filesystem=fs, partitioning=None) for file in chosen]
-    return pa.concat_tables(parts)
+def _read(fs: Any, file: str, columns: list[str]) -> pa.Table:
+    return pq.read_table(file, columns=columns, filesystem=fs, partitioning=None)
 
 
 def _within(files: Iterable[str], since: Any, until: Any) -> Iterable[str]:

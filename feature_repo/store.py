@@ -47,11 +47,11 @@ def apply(settings: Settings) -> None:
         FeatureStore(config=repo_config(settings)).apply(everything(settings.shop, data_root(settings)))
 
 
-def materialize(settings: Settings, since: datetime, until: datetime) -> list[Materialized]:
+def materialize(settings: Settings, since: datetime, until: datetime, *, go_back: bool = False) -> list[Materialized]:
     """The newest snapshots with `since` <= T <= `until`, now online and read back.
 
     A view that is online up to a later time than `until` is left as it is and not in the answer: a
-    backfill must not give customers their old features back.
+    backfill must not give customers their old features back. With `go_back` it gets them.
 
     Raises:
         NoSnapshot: none was written for the window.
@@ -63,7 +63,7 @@ def materialize(settings: Settings, since: datetime, until: datetime) -> list[Ma
     for view in (view for view in VIEWS.values() if view.online):
         newest = _newest(writer.check_files(lake, view), since, until, view)
         ahead = max((end for _, end in store.get_feature_view(view.name).materialization_intervals), default=until)
-        if ahead > until:
+        if ahead > until and not go_back:
             log.warning("features.online_is_newer", view=view.name, until=until.isoformat(), online=ahead.isoformat())
         else:
             chosen[view.name] = newest

@@ -34,13 +34,31 @@ def shifted(path: Path) -> Clock:
     return lambda: real() + offset
 
 
-def start_shifted(path: Path, at: datetime) -> Clock:
-    """Start a shifted clock at `at`, unless one already runs: it never goes back."""
+def check_shop(path: Path, shop: str) -> None:
+    """Nothing, when the clock in `path` is of this shop, or there is none.
+
+    Raises:
+        BadSetting: it runs in another shop's time, and so do the events beside it.
+    """
+    owner = json.loads(path.read_text()).get("shop", shop) if path.exists() else shop
+    if owner != shop:
+        raise BadSetting(
+            f"found the clock of the shop {owner} in {path}, need a home of its own for {shop}: set MERCATO_HOME"
+        )
+
+
+def start_shifted(path: Path, at: datetime, shop: str) -> Clock:
+    """Start a shop's shifted clock at `at`, unless one already runs: it never goes back.
+
+    Raises:
+        BadSetting: the one that runs is another shop's.
+    """
+    check_shop(path, shop)
     if not path.exists():
         offset = (at - real()).total_seconds()
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps({"offset_seconds": offset, "started_at": at.isoformat()}))
+        aside.write_text(json.dumps({"offset_seconds": offset, "started_at": at.isoformat(), "shop": shop}))
         aside.replace(path)
     return shifted(path)
 

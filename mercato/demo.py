@@ -63,6 +63,7 @@ def demo(settings: Settings, *, exit_after: bool) -> int:
 
 
 def _run(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str, int], env: dict[str, str]) -> bool:
+    clock.check_shop(settings.root / "clock.json", settings.shop)
     shop = load_shop(settings.shop)
     steps = plan(settings, shop)
     made = current(settings, steps.digest)
@@ -129,13 +130,13 @@ def _make_live(settings: Settings, release_id: str, steps: Plan) -> None:
     """The chain made the shop's first release live; a later one, of changed code or data, goes live here."""
     from monitoring.rollout import make_live
 
-    now = clock.start_shifted(settings.root / "clock.json", steps.at)()
+    now = clock.start_shifted(settings.root / "clock.json", steps.at, settings.shop)()
     make_live(settings, release_id, at=now, reason="the demo ran again")
 
 
 def _start_gateway(settings: Settings, guardian: Guardian, env: dict[str, str], steps: Plan) -> None:
     """The gateway, on its way."""
-    clock.start_shifted(settings.root / "clock.json", steps.at)
+    clock.start_shifted(settings.root / "clock.json", steps.at, settings.shop)
     guardian.start(Service("gateway", [sys.executable, "-m", "mercato.cli", "serve"], _gateway_log(settings), env))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +119,13 @@ class Airflow:
         """Bring the database up to date and start the parts; returns before they are ready."""
         migrated = self.logs / "airflow-migrate.log"
         command = [sys.executable, "-m", "airflow"]
-        database = Path(self.env["AIRFLOW_HOME"]) / "airflow.db"
-        if not database.exists():
+        done = Path(self.env["AIRFLOW_HOME"]) / f"migrated-{version('apache-airflow')}"
+        if not done.exists():  # the file of the database is there as soon as a migration begins
             self.guardian.start(Service("airflow-migrate", [*command, "db", "migrate"], migrated, self.env))
             _wait(lambda: self.guardian.ended().get("airflow-migrate"), 300, f"airflow db migrate; see {migrated}")
             if self.guardian.ended()["airflow-migrate"] != 0:
                 raise ServiceStopped(f"airflow db migrate failed; its log is {migrated}:\n{tail(migrated)}")
+            done.touch()
         parts = {**PARTS, "triggerer": ["triggerer", "--skip-serve-logs"]} if self.drops else PARTS
         for name, arguments in parts.items():
             log = self.logs / f"airflow-{name}.log"

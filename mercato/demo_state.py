@@ -20,7 +20,9 @@ from training.adapters import local_files
 
 TRUTH = timedelta(weeks=4)
 """Held back at the end of the history: what arrives while the demo serves."""
-_CODE = ("dags", "data_contracts", "feature_repo", "mercato/identity.py", "monitoring", "serving/runtime", "training")
+_CODE = ("dags", "data_contracts", "feature_repo", "mercato", "monitoring", "serving/runtime", "training")
+_KINDS = (".py", ".yaml", ".csv", ".json")
+"""Code, and the words, labels and judgments that models are made of and judged by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ def plan(settings: Settings, shop: Shop) -> Plan:
     said = {
         "shop": shop.model_dump(mode="json"),
         "data": settings.data_root(),
+        "public_sets": str(settings.public_sets),
         "code": {str(path.relative_to(REPOSITORY)): _sha256(path) for part in _CODE for path in _sources(part)},
         "sources": {name: _fingerprint(table) for name, table in shop.tables.items()},
         "packages": {name: version(name) for name in ("duckdb", "implicit", "lightgbm", "faiss-cpu", "onnxruntime")},
@@ -56,7 +59,7 @@ def plan(settings: Settings, shop: Shop) -> Plan:
 
 def _sources(part: str) -> list[Path]:
     path = REPOSITORY / part
-    return [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.suffix in {".py", ".yaml"})
+    return [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.suffix in _KINDS)
 
 
 def _sha256(path: Path) -> str:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from data_contracts.artefact_store import ArtefactStore
 from data_contracts.lake import as_of
+from data_contracts.partitions import manifests
 from data_contracts.shop import load_shop
 from mercato import paths
 from mercato.paths import Lake
@@ -23,7 +24,8 @@ def evaluate_release(settings: Settings, release_id: str) -> dict[str, Any]:
 
     Raises:
         UnknownRelease, ArtefactRefused: the release is not there or not whole.
-        NotEnoughData: no household is known both before and in the weeks after.
+        NotEnoughData: the sales do not reach to the end of those weeks yet, or no household is known both before
+            and in them.
     """
     from serving.runtime import artefacts
     from training import evaluate, fit
@@ -36,6 +38,7 @@ def evaluate_release(settings: Settings, release_id: str) -> dict[str, Any]:
     at = manifest.provenance.fit_until
     shop = load_shop(settings.shop)
     end = shop.day_start(shop.business_day(at) + timedelta(days=TRUTH_DAYS))
+    _reaches(lake, end)
     customers = fit.customers(settings, at, _known_customers(lake, at))
     truth = truth_of(_purchases(lake, at, end), at, end)
     frame = evaluate.evaluate(loaded, customers, truth, at)
@@ -84,6 +87,18 @@ def summary(frame: Any) -> list[dict[str, Any]]:
                     }
                 )
     return rows
+
+
+def _reaches(lake: Lake, end: datetime) -> None:
+    from training.errors import NotEnoughData
+
+    shop, there = load_shop(lake.shop), manifests(lake, "clean", "transactions")
+    last = shop.day_start(max(each.ds for each in there) + timedelta(days=1)) if there else None
+    if last is None or last < end:
+        raise NotEnoughData(
+            f"found sales until {last and last.isoformat()}, need them until {end.isoformat()} to judge by; "
+            "clean those days, or evaluate later"
+        )
 
 
 def _known_customers(lake: Lake, at: datetime) -> list[str]:

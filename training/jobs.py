@@ -113,12 +113,12 @@ def snapshot_features(settings: Settings, at: datetime) -> dict[str, Any]:
     return {each.view: each.rows for each in written}
 
 
-def materialize_features(settings: Settings, at: datetime) -> dict[str, Any]:
-    """Rows put online of each view, as of `at`."""
+def materialize_features(settings: Settings, at: datetime, *, go_back: bool = False) -> dict[str, Any]:
+    """Rows put online of each view, as of `at`; `go_back`: also where newer ones are online."""
     from feature_repo import store
 
     store.apply(settings)
-    return {each.view: each.rows for each in store.materialize(settings, at, at)}
+    return {each.view: each.rows for each in store.materialize(settings, at, at, go_back=go_back)}
 
 
 def build_dataset(settings: Settings, name: str, until: datetime) -> dict[str, Any]:

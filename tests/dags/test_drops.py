@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -146,7 +147,7 @@ def test_the_demo_has_a_triggerer_for_drop_folders_only(tmp_path: Path, monkeypa
     guardian: Any = SimpleNamespace(start=lambda service: started.append(service.name))
     for drops in (False, True):
         env = demo_airflow.environment(tmp_path, 1, {}, drops=drops)
-        (tmp_path / "airflow" / "airflow.db").touch()
+        (tmp_path / "airflow" / f"migrated-{version('apache-airflow')}").touch()
         airflow = demo_airflow.Airflow(guardian, env, tmp_path, drops)
         airflow.start()
         airflow.close()

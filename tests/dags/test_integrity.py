@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from dags.policies import RETRY_BY_KIND
 from data_contracts.errors import NoWindow, SchemaMismatch
@@ -158,6 +159,7 @@ def test_every_asset_read_is_written(dagbag: Any) -> None:
         (ConnectionResetError("gone"), "retry"),
         (TimeoutError("slow"), "retry"),
         (OSError(28, "No space left on device"), "retry"),
+        (OperationalError("select 1", None, Exception("the server closed the connection")), "retry"),
         (NoWindow("none"), "fail"),
         (SchemaMismatch("columns"), "fail"),
         (MercatoError("ours"), "fail"),

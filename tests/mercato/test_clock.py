@@ -10,6 +10,7 @@ from mercato.errors import BadSetting
 from mercato.settings import Settings
 
 DEMO = datetime(2017, 12, 4, 5, tzinfo=UTC)
+SHOP = "complete_journey"
 
 
 def test_a_frozen_clock_stands_still_in_utc() -> None:
@@ -24,8 +25,8 @@ def test_a_frozen_clock_stands_still_in_utc() -> None:
 def test_a_shifted_clock_starts_once_and_keeps_its_offset(tmp_path: Path) -> None:
     """Starting it again at an earlier time changes nothing: it never goes back."""
     path = tmp_path / "clock.json"
-    first = clock.start_shifted(path, DEMO)()
-    again = clock.start_shifted(path, DEMO - timedelta(days=30))()
+    first = clock.start_shifted(path, DEMO, SHOP)()
+    again = clock.start_shifted(path, DEMO - timedelta(days=30), SHOP)()
     assert DEMO <= first <= again < DEMO + timedelta(minutes=5)
     assert [each.name for each in tmp_path.iterdir()] == ["clock.json"]
 
@@ -35,8 +36,15 @@ def test_a_setting_chooses_the_clock(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, clock="shifted")
     with pytest.raises(BadSetting, match="run the demo once"):
         clock.clock(settings)
-    clock.start_shifted(tmp_path / "clock.json", DEMO)
+    clock.start_shifted(tmp_path / "clock.json", DEMO, SHOP)
     assert clock.clock(settings)() >= DEMO
     assert clock.clock(Settings(home=tmp_path)) is clock.real
     with pytest.raises(BadSetting, match="'sideways'"):
         clock.clock(Settings(home=tmp_path, clock="sideways"))
+
+
+def test_two_shops_do_not_share_a_clock(tmp_path: Path) -> None:
+    """The second one would be served in the first one's time: it is refused, and told what to do."""
+    clock.start_shifted(tmp_path / "clock.json", DEMO, SHOP)
+    with pytest.raises(BadSetting, match="need a home of its own for chorus: set MERCATO_HOME"):
+        clock.start_shifted(tmp_path / "clock.json", DEMO, "chorus")

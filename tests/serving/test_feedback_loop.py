@@ -46,7 +46,7 @@ def test_an_event_posted_today_is_in_tomorrows_training_set_once(home: Path) -> 
     The household is known by its key alone, and the ranker's features are the logged ones to the bit.
     """
     settings = Settings(home=home, clock="shifted")
-    start_shifted(home / "clock.json", T + timedelta(hours=10))
+    start_shifted(home / "clock.json", T + timedelta(hours=10), settings.shop)
     request_id, products, at = shop_and_click(settings)
     since, until = SHOP.day_bounds(SHOP.business_day(at))
     lake, config = paths.lake(settings), feedback.FeedbackConfig(min_feedback_rows=1)
