@@ -41,6 +41,11 @@ def test_a_change_is_found_at_once_and_a_removed_product_nowhere(built: tuple[Pa
         assert client.put(f"/v1/products/{best}", json={"name": "Oat drink"}).status_code == 200
         assert best in ids(client, "oat drink")
         popular = client.get("/v1/trending", params={"n": 1}).json()["results"][0]
+        renamed = {"name": "Renamed", "price": "77.25"}
+        assert client.put(f"/v1/products/{popular['product_id']}", json=renamed).status_code == 200
+        for answer in (client.get("/v1/trending"), client.post("/v1/recommend", json={"n": 50})):
+            [shown] = [each for each in answer.json()["results"] if each["product_id"] == popular["product_id"]]
+            assert (shown["name"], shown["price"]) == ("Renamed", 77.25)
         gone = popular["product_id"]
         assert client.delete(f"/v1/products/{gone}").status_code == 200
         assert_nowhere(client, gone, popular["name"])
