@@ -98,7 +98,9 @@ class ArtefactStore:
         path = self.release_path(release_id)
         if not _RELEASE_ID.fullmatch(release_id) or not self.lake.exists(path):
             known = ", ".join(self.release_ids()[-3:]) or "none"
-            raise UnknownRelease(f"found no release {release_id!r}; the newest known: {known}")
+            raise UnknownRelease(
+                f"found no release {release_id!r}; the newest known: {known}; see `mercato release list`"
+            )
         try:
             return Manifest.model_validate(self.lake.read_json(path))
         except (ValidationError, json.JSONDecodeError) as error:

@@ -54,7 +54,7 @@ def needs(settings: Settings, at: datetime) -> Needs:
     if manifests and not history and settings.keep_releases_days:
         raise ArtefactRefused(
             f"found {len(manifests)} releases and no routing document of {settings.shop}: it cannot be told which one "
-            "is live, so nothing was deleted; check MERCATO_STORE_URL, or make a release live first"
+            "is live, so nothing was deleted; check MERCATO_STORE_URL, or run `mercato release make-live`"
         )
     since = at - timedelta(days=settings.keep_releases_days)
     kept = _kept_releases(settings, manifests, history, since, window_since)

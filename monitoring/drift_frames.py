@@ -113,6 +113,8 @@ def _comparable(table: pa.Table) -> pd.DataFrame:
                 out[f"{field.name}_mean"] = _list_means(column)
         elif pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
             out[field.name] = column.to_numpy(zero_copy_only=False)
+        elif pa.types.is_boolean(field.type):
+            out[field.name] = column.cast("string").to_pandas().astype(object)
         elif pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
             out[field.name] = column.to_pandas().astype(object)
     return pd.DataFrame(out, index=range(table.num_rows))
@@ -130,15 +132,21 @@ def _list_means(column: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
 def _aligned(current: pd.DataFrame, reference: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The common columns of both; rare categories of the reference, and missing values, become values of their own.
 
-    Numbers that the reference never has are left out: there is nothing that they could drift from.
+    Whether a number is there is a column of its own where it is not always. The number is left out where one side never
+    has it: there is nothing that it could drift from, or to.
     """
-    never = {name for name in reference if len(reference) and reference[name].dtype != object}
-    never = {name for name in never if reference[name].isna().all()}
-    names = [name for name in reference.columns if name in current.columns and name not in never]
-    current, reference = current[names].reset_index(drop=True), reference[names].reset_index(drop=True)
+    names = [name for name in reference.columns if name in current.columns]
+    sides = current[names].reset_index(drop=True), reference[names].reset_index(drop=True)
     for name in names:
         if reference[name].dtype == object:
             top = set(reference[name].value_counts().index[:TOP_VALUES])
-            for side in (current, reference):
+            for side in sides:
                 side[name] = side[name].where(side[name].isin(top) | side[name].isna(), _OTHER).fillna("(missing)")
-    return current, reference
+            continue
+        missing = [side[name].isna() for side in sides]
+        for side, gaps in zip(sides, missing, strict=True):
+            if any(each.any() for each in missing):
+                side[f"{name} missing"] = np.where(gaps, "yes", "no").astype(object)
+            if any(each.all() for each in missing):
+                del side[name]
+    return sides

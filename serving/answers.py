@@ -287,11 +287,16 @@ def _shown(value: str) -> str:
 def _result(
     live: LiveRelease, row: int, score: float, reasons: Sequence[str] = (), scores: dict[str, float] | None = None
 ) -> Answer:
-    catalogue = live.catalogue
+    """One product in `row` of the release's catalogue, shown as search shows it: as it is since its last change."""
+    catalogue, engine = live.catalogue, live.search
+    product_id = catalogue.product_ids[row]
+    name, price = catalogue.text["name"][row], catalogue.stats["price_minor"][row]
+    if (at := engine.row.get(product_id)) is not None:
+        name, price = engine.shelf.name[at], engine.shelf.price_minor[at]
     result = {
-        "product_id": catalogue.product_ids[row],
-        "name": catalogue.text["name"][row],
-        "price": major(int(catalogue.stats["price_minor"][row]), live.shop.minor_digits),
+        "product_id": product_id,
+        "name": name,
+        "price": major(int(price), live.shop.minor_digits),
         "score": score,
         "reasons": list(reasons),
     }

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from mercato.errors import StoreUnavailable
 from serving import answers, metrics
-from serving.door import OWN, error_body, unexpected
+from serving.door import OWN, error_body
 from serving.errors import ApiError, EventLogDown, NoRelease, RuleBroken, Unparsable
 from serving.gateway import Gateway
 from serving.ingest import describe
@@ -208,12 +208,6 @@ def _error_handlers(app: FastAPI) -> None:
             return refused(request, _unparsable())
         # Others (no such route, wrong verb) are replaced at the door.
         return Response(status_code=error.status_code, headers=error.headers)
-
-    @app.exception_handler(Exception)
-    async def _fault(request: Request, error: Exception) -> Response:
-        log.error("request.failed", exc_info=error)
-        metrics.UNEXPECTED.labels(request.scope["route"].path).inc()
-        return refused(request, unexpected())
 
 
 def broken_rules(found: Sequence[Any]) -> RuleBroken:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import structlog
@@ -40,16 +41,14 @@ class Routing:
     def choose(self, unit: str) -> tuple["LiveRelease", str]:
         """The release that answers `unit`, and its arm: `champion` or `candidate`.
 
-        Candidates take the first buckets, so raising their weight never moves a unit back.
+        Buckets are dealt in the order of names, whichever is the champion: between two releases, raising one's weight
+        never moves a unit of it back, all the way up.
         """
         at = bucket(self.document.salt, unit)
-        upper = 0
-        for name in sorted(self.document.weights):
-            if name != self.champion:
-                upper += self.document.weights[name]
-                if at < upper:
-                    return self.releases[name], "candidate"
-        return self.releases[self.champion], "champion"
+        names = sorted(self.document.weights)
+        uppers = accumulate(self.document.weights[name] for name in names)
+        name = next(name for name, upper in zip(names, uppers, strict=True) if at < upper)
+        return self.releases[name], "champion" if name == self.champion else "candidate"
 
 
 def bucket(salt: str, unit: str) -> int:

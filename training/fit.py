@@ -84,10 +84,18 @@ def fit_model(lake: Lake, name: str, until: datetime, bought: pd.DataFrame | Non
 
 
 def catalogue_rows(settings: Settings, at: datetime) -> pd.DataFrame:
-    """clean/products as of `at` with what the gateway was told before it, one row per product, in product_id order."""
+    """clean/products as of `at` with what the gateway was told before it, one row per product, in product_id order.
+
+    Of a product that both know, the later one holds: a change counts unless the source's row is newer.
+    """
     products: pd.DataFrame = as_of(paths.lake(settings), "products", event_before=at, known_before=at).execute()
     products = products.astype(_NULLABLE)
-    changes = product_store(settings).between(settings.shop, 0, microseconds(at))
+    held = dict(zip(products["product_id"], products["event_time"], strict=True))
+    changes = [
+        each
+        for each in product_store(settings).between(settings.shop, 0, microseconds(at))
+        if each.product_id not in held or microseconds(held[each.product_id]) <= each.changed_at
+    ]
     if changes:
         changed = {each.product_id for each in changes}
         put = [

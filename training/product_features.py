@@ -62,8 +62,8 @@ def _stock(products: pd.DataFrame) -> NDArray[np.int8]:
 
 
 def _prices(sold: NDArray[np.int64], products: pd.DataFrame) -> NDArray[np.int64]:
-    """(p,) the price that products were sold at last, else their list price, else 0."""
+    """(p,) the list price of products, else what one unit cost on average (see `product_stats`), else 0."""
     if "list_price_minor" not in products:
         return sold
     listed = pd.to_numeric(products["list_price_minor"]).fillna(0).to_numpy("int64")
-    return np.where(sold > 0, sold, listed)
+    return np.where(listed > 0, listed, sold)

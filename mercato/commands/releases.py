@@ -89,6 +89,23 @@ def release_live(
     show(live.as_json())
 
 
+@release.command("make-live")
+@command
+def release_make_live(
+    release_id: Annotated[str, typer.Argument(help="A release id, such as r-0123456789abcdef.")],
+    reason: Annotated[str, typer.Option(help="Why, in a few words; kept with the routing document.")],
+) -> None:
+    """Verify a release and give it all traffic: a newer one, or the one before to roll back.
+
+    Example: mercato release make-live r-0123456789abcdef --reason "worse answers since noon"
+    """
+    from mercato import clock
+    from monitoring.rollout import make_live
+
+    settings = Settings()
+    show(make_live(settings, release_id, at=clock.clock(settings)(), reason=reason).as_json())
+
+
 @command
 def trace(request_id: Annotated[str, typer.Argument(help="The x-request-id of a ranked answer.")]) -> None:
     """Follow a ranked answer back to its release, runs and data.

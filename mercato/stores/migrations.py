@@ -49,10 +49,22 @@ def open_sqlite(url: str, store: str, steps: Steps, *, durable: bool = True) -> 
     return connection
 
 
+def engine_of(url: str) -> sa.Engine:
+    """The engine of a store at `url`; the folder of an embedded one is made, whatever signs its path has."""
+    import sqlalchemy as sa  # a second that only stores behind an engine pay
+
+    at = sa.make_url(url)
+    if at.drivername == "sqlite":
+        path = sqlite.path_of(url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        at = sa.URL.create("sqlite", database=str(path))
+    return sa.create_engine(at, pool_pre_ping=True)
+
+
 def prepare_engine(engine: sa.Engine, store: str, steps: Steps) -> None:
     """Bring the store behind a SQLAlchemy engine to the schema of this code; errors as `open_sqlite`."""
     if engine.dialect.name == "sqlite":
-        open_sqlite(engine.url.render_as_string(hide_password=False), store, steps).close()
+        open_sqlite(f"sqlite:///{engine.url.database}", store, steps).close()
         return
     import sqlalchemy as sa  # a second that only stores behind an engine pay
 

@@ -9,8 +9,7 @@ import sqlalchemy as sa
 
 from mercato.errors import StoreUnavailable
 from mercato.settings import Settings
-from mercato.stores import sqlite
-from mercato.stores.migrations import Steps, prepare_engine
+from mercato.stores.migrations import Steps, engine_of, prepare_engine
 
 STEPS: Steps = [
     [
@@ -51,9 +50,7 @@ class ProductStore:
     """The changes of all shops at `url`."""
 
     def __init__(self, url: str) -> None:
-        if url.startswith("sqlite"):
-            sqlite.path_of(url).parent.mkdir(parents=True, exist_ok=True)
-        self._engine = sa.create_engine(url, pool_pre_ping=True)
+        self._engine = engine_of(url)
         self._ready = False
 
     def add(self, shop: str, change: Change) -> None:

@@ -9,8 +9,7 @@ import sqlalchemy as sa
 
 from mercato.errors import StaleGeneration, StoreUnavailable
 from mercato.settings import Settings
-from mercato.stores import sqlite
-from mercato.stores.migrations import Steps, prepare_engine
+from mercato.stores.migrations import Steps, engine_of, prepare_engine
 
 TOTAL_WEIGHT = 10_000
 """Weights are shares of this many buckets."""
@@ -69,9 +68,7 @@ class RoutingStore:
     """Append-only generations of one shop's routing document; `monitoring.rollout` is the only writer."""
 
     def __init__(self, url: str) -> None:
-        if url.startswith("sqlite"):
-            sqlite.path_of(url).parent.mkdir(parents=True, exist_ok=True)
-        self._engine = sa.create_engine(url, pool_pre_ping=True)
+        self._engine = engine_of(url)
         self._ready = False
 
     def _connect(self) -> sa.Connection:

@@ -2,17 +2,16 @@
 
 import sqlite3
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from mercato.errors import BadSetting, StoreUnavailable
 
 
 def path_of(url: str) -> Path:
     """The file behind `sqlite:///PATH` (four slashes when absolute)."""
-    parts = urlsplit(url)
-    if parts.scheme != "sqlite" or parts.netloc or len(parts.path) < 2:  # noqa: PLR2004
+    path = url.removeprefix("sqlite:///")
+    if path in ("", url):
         raise BadSetting(f"found the store URL {url!r}, need sqlite:///PATH (an absolute path has four slashes)")
-    return Path(parts.path[1:])
+    return Path(path)
 
 
 def connect(url: str, *, durable: bool = True) -> sqlite3.Connection:

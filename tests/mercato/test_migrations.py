@@ -193,6 +193,15 @@ def test_every_store_gives_a_new_file_its_newest_version(tmp_path: Path) -> None
     assert migrations.open_sqlite(url_of(tmp_path), "events", EVENTS).execute("SELECT * FROM events").fetchall() == []
 
 
+def test_a_path_may_have_any_sign(tmp_path: Path) -> None:
+    """The schema and the rows are in one file, wherever the home lies."""
+    home = tmp_path / "Läden (100%25, neu) #2 & wer?"
+    store = RoutingStore(url_of(home, "routing"))
+    store.write("shop", seen=0, weights={"r-1": 10_000}, salt="s", reason="first", at=AT)
+    assert versions(home, "routing") == [("routing", len(ROUTING))]
+    assert [each.name for each in tmp_path.iterdir()] == [home.name]
+
+
 def test_a_server_is_migrated_the_same_way() -> None:
     """PostgreSQL: of four that open at once one applies each version, rows stay, and older code is refused."""
     two = [*ROUTING, ["ALTER TABLE routing ADD COLUMN note TEXT NOT NULL DEFAULT 'none'"]]

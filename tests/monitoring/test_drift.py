@@ -75,6 +75,24 @@ def test_prices_times_three_are_flagged(lake: Lake, tmp_path: Path) -> None:
     assert runs(found) == {"transactions": 1}
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_numbers_that_go_missing_are_flagged(lake: Lake, tmp_path: Path, every: int) -> None:
+    """Prices that vanish, all or every second one, and flags that turn are named; the rest of the report is whole."""
+    table = products(transactions()["product_id"])
+    before = table.assign(list_price_minor=pd.RangeIndex(len(table)), in_stock=True)
+    write(lake, "products", before)
+    gone = before.index[::every]
+    after = before.astype({"list_price_minor": "Int64"}).assign(event_time=T + DAY, known_at=T + DAY)
+    after.loc[gone, ["list_price_minor", "in_stock"]] = [None, False]
+    write(lake, "products", after)
+    found = report(lake, tmp_path / "drift", "products")
+    assert {name: set(columns) for name, columns in found.drifted.items()} == {
+        "products": {"list_price_minor missing", "in_stock"}
+    }
+    (compared,) = [each for each in found.subjects if each.subject == "products"]
+    assert ("list_price_minor" in compared.scores) == (every > 1)
+
+
 def runs(found: DriftReport) -> dict[str, int]:
     """Subject -> runs in the Evidently workspace."""
     counts: dict[str, int] = {}

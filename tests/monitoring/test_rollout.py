@@ -1,14 +1,17 @@
 """A release goes live only whole, and a shop's first one by itself."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from data_contracts.artefact_store import ArtefactStore
 from data_contracts.errors import ArtefactRefused, UnknownRelease
 from data_contracts.release import Kind, Manifest, Provenance, ReleaseIdentity
 from mercato import paths
+from mercato.cli import app
 from mercato.settings import Settings
 from mercato.stores.routing import TOTAL_WEIGHT
 from monitoring.rollout import make_first_live, make_live
@@ -60,3 +63,18 @@ def test_a_damaged_or_unknown_release_never_goes_live(settings: Settings, tmp_pa
         make_live(settings, one.release_id, at=AT, reason="test")
     with pytest.raises(UnknownRelease):
         make_live(settings, "r-0000000000000000", at=AT, reason="test")
+
+
+def test_a_release_goes_live_and_back_by_command(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mercato release make-live` moves all traffic, there and back; an unknown id is refused with the next step."""
+    monkeypatch.setenv("MERCATO_HOME", str(settings.home))
+    one, two = release(settings, tmp_path, b"one"), release(settings, tmp_path, b"two")
+    for generation, made in enumerate((one, two, one), start=1):
+        asked = CliRunner().invoke(app, ["release", "make-live", made.release_id, "--reason", "test"])
+        shown = json.loads(asked.stdout)
+        assert (shown["generation"], shown["weights"]) == (generation, {made.release_id: TOTAL_WEIGHT})
+    refused = CliRunner().invoke(app, ["release", "make-live", "r-0000000000000000", "--reason", "test"])
+    assert refused.exit_code == 65
+    assert "mercato release list" in refused.stderr

@@ -5,11 +5,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from starlette.testclient import TestClient
 
+from mercato import paths
 from mercato.settings import Settings
+from mercato.stores.events import microseconds
+from mercato.stores.products import Change, product_store
 from serving.gateway import Gateway
-from tests.feature_repo.clean_sample import T
+from tests.feature_repo.clean_sample import DAY, T, write
 from tests.serving.conftest import client_of, wait_ready
 from training.fit import catalogue_rows
 
@@ -37,6 +41,11 @@ def test_a_change_is_found_at_once_and_a_removed_product_nowhere(built: tuple[Pa
         assert client.put(f"/v1/products/{best}", json={"name": "Oat drink"}).status_code == 200
         assert best in ids(client, "oat drink")
         popular = client.get("/v1/trending", params={"n": 1}).json()["results"][0]
+        renamed = {"name": "Renamed", "price": "77.25"}
+        assert client.put(f"/v1/products/{popular['product_id']}", json=renamed).status_code == 200
+        for answer in (client.get("/v1/trending"), client.post("/v1/recommend", json={"n": 50})):
+            [shown] = [each for each in answer.json()["results"] if each["product_id"] == popular["product_id"]]
+            assert (shown["name"], shown["price"]) == ("Renamed", 77.25)
         gone = popular["product_id"]
         assert client.delete(f"/v1/products/{gone}").status_code == 200
         assert_nowhere(client, gone, popular["name"])
@@ -65,6 +74,24 @@ def test_a_change_is_found_at_once_and_a_removed_product_nowhere(built: tuple[Pa
     assert later.loc[best, "name"] == "Oat drink"
     assert later["in_stock"].dropna().to_dict() == {"new-2": False}
     assert gone in set(catalogue_rows(settings, T)["product_id"])  # a replay as of then does not know yet
+
+
+def test_the_feeds_row_holds_once_it_is_newer(tmp_path: Path) -> None:
+    """What was put or removed at T loses to the feed's rows of a day later, and holds against those of a day before."""
+    settings = Settings(home=tmp_path / "home")
+    rows = [
+        {"product_id": name, "name": "of the feed", "event_time": at, "known_at": at}
+        for at, names in ((T - DAY, ("older", "older, gone")), (T + DAY, ("newer", "newer, gone")))
+        for name in names
+    ]
+    write(paths.lake(settings), "products", pd.DataFrame(rows))
+    store = product_store(settings)
+    for name in ("older", "newer", "only put"):
+        store.add(settings.shop, Change(name, microseconds(T), {"name": "put"}))
+    for name in ("older, gone", "newer, gone"):
+        store.add(settings.shop, Change(name, microseconds(T), None))
+    held = catalogue_rows(settings, T + 2 * DAY).set_index("product_id")["name"].to_dict()
+    assert held == {"older": "put", "newer": "of the feed", "newer, gone": "of the feed", "only put": "put"}
 
 
 def assert_nowhere(client: TestClient, product_id: str, name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from feature_repo.online import OnlineReader
 from mercato.errors import StoreUnavailable
@@ -172,14 +173,18 @@ def test_events_are_refused_while_the_log_is_down(client: TestClient, gateway: G
 
 
 def test_a_fault_of_ours_is_a_503_without_a_trace(client: TestClient, gateway: Gateway) -> None:
-    """An exception that nobody expected becomes a 503 in our one shape, and is counted."""
-    before = gateway.router._current
+    """An exception that nobody expected becomes a 503 in our one shape, and is logged and counted once."""
+    counted = metrics.UNEXPECTED.labels("/v1/search")
+    before, faults = gateway.router._current, counted._value.get()
     gateway.router._current = "nonsense"  # type: ignore[assignment]
     try:
-        answer = client.post("/v1/search", json={"query": "milk"})
+        with capture_logs() as logged:
+            answer = client.post("/v1/search", json={"query": "milk"})
     finally:
         gateway.router._current = before
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unexpected")
+    assert counted._value.get() == faults + 1
+    assert [each["event"] for each in logged].count("request.failed") == 1
     assert "nonsense" not in answer.text
     assert b'mercato_unexpected_errors_total{route="/v1/search"}' in metrics.render()
 

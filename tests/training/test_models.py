@@ -10,8 +10,8 @@ import pytest
 
 from data_contracts.errors import ArtefactRefused
 from serving.runtime.models import MODELS
-from tests.training.sample import SINCE, UNTIL, transactions, world
-from training import als, copurchase, dataset, ease, knn
+from tests.training.sample import SINCE, UNTIL, products, transactions, world
+from training import als, copurchase, dataset, ease, knn, product_features
 from training.errors import BadConfig, NotEnoughData
 from training.metrics import all_metrics
 
@@ -122,6 +122,17 @@ def three_baskets() -> pd.DataFrame:
     rows.append(("b", "3", "milk"))
     frame = pd.DataFrame(rows, columns=["customer_key", "basket_id", "product_id"])
     return frame.assign(event_time=pd.Timestamp("2017-01-02", tz="UTC"))
+
+
+def test_a_list_price_is_shown_where_there_is_one() -> None:
+    """What a product was sold for on average is its price only where the source lists none."""
+    sold = world(SINCE).stats.set_index("product_id")["price_minor"]
+    dear, plain = sold[sold > 0].index[:2]
+    listed = products()["product_id"].map({dear: int(sold[dear]) + 100}).astype("Int64")
+    made = product_features.fit(products().assign(list_price_minor=listed), world(SINCE).stats, SINCE)
+    prices = made.stats["price_minor"]
+    assert prices[made.index[dear]] == sold[dear] + 100
+    assert prices[made.index[plain]] == sold[plain]
 
 
 def test_co_purchase_by_hand() -> None:
