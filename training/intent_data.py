@@ -91,13 +91,8 @@ def annotated(lake: Lake, until: datetime) -> dict[str, pd.DataFrame]:
         return {}
     path = lake.path("datasets", "intent_examples", fitting[-1].version, "rows.parquet")
     rows = pd.read_parquet(lake.local(path))
-    rows = rows.assign(language=[language_of(text) for text in rows["text"]], origin=rows["label_source"])
+    rows = rows.assign(origin=rows["label_source"])
     return {str(split): part[list(COLUMNS)] for split, part in rows.groupby("split")}
-
-
-def language_of(text: str) -> str:
-    """`hi` for a text with Devanagari in it, else `latin`: English and Hinglish are not told apart by letters."""
-    return "hi" if any("\u0900" <= each <= "\u097f" for each in text) else "latin"
 
 
 def public_rows(folder: Path) -> pd.DataFrame:
@@ -144,12 +139,13 @@ def gather(labelled: dict[str, pd.DataFrame], public: pd.DataFrame, *, validatio
     """The messages of a run: the shop-intents set, what was `labelled` by split, and `public` rows for training.
 
     Validation of the shop-intents set is carved out of its training rows by the hash of the text; a training row that
-    reads like one of validation or test is left out.
+    reads like one of validation or test is left out. What was labelled since takes the place of a training row of that
+    set that reads alike. The test rows of that set are fixed and stay as they are, whatever was labelled since.
 
     Raises:
         NotEnoughData: a label has fewer than FEWEST rows to train on.
     """
-    shop = shop_intents("train")
+    shop = _without(shop_intents("train"), *labelled.values())
     held = shop["text"].map(place) < validation_share
     parts = {"train": [shop[~held]], "validation": [shop[held]], "test": [shop_intents("test")]}
     for split, rows in labelled.items():
