@@ -17,7 +17,7 @@ from feature_repo.message_text import tidy
 from feature_repo.text import normalise_query
 from mercato.paths import Lake
 from training.datasets.by_group import place
-from training.datasets.versions import versions
+from training.datasets.versions import of_annotations, versions
 from training.errors import BadConfig, NotEnoughData
 
 COLUMNS: Final = ("text", "intent", "language", "origin")
@@ -85,14 +85,20 @@ def shop_intents(split: str) -> pd.DataFrame:
 
 
 def annotated(lake: Lake, until: datetime) -> dict[str, pd.DataFrame]:
-    """Split -> rows of the newest version of `intent_examples` that ends at `until` or before; empty without one."""
+    """Split -> labelled rows of `intent_examples` that end at `until` or before; empty without any.
+
+    Of the newest version made of annotations and the newest made of a file; where both have a message, the annotators'
+    label counts.
+    """
     fitting = [each for each in versions(lake, "intent_examples") if each.until <= until]
-    if not fitting:
+    newest = {of_annotations(each): each for each in fitting}
+    found: list[pd.DataFrame] = []
+    for each in (newest[kind] for kind in (True, False) if kind in newest):
+        rows = pd.read_parquet(lake.local(lake.path("datasets", each.name, each.version, "rows.parquet")))
+        found.append(_without(rows.assign(origin=rows["label_source"]), *found))
+    if not found:
         return {}
-    path = lake.path("datasets", "intent_examples", fitting[-1].version, "rows.parquet")
-    rows = pd.read_parquet(lake.local(path))
-    rows = rows.assign(origin=rows["label_source"])
-    return {str(split): part[list(COLUMNS)] for split, part in rows.groupby("split")}
+    return {str(split): part[list(COLUMNS)] for split, part in pd.concat(found, ignore_index=True).groupby("split")}
 
 
 def public_rows(folder: Path) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from serving.runtime.intent import OUT_OF_SCOPE, EncoderModel, IntentModel, deci
 from tests.lake_maker import sample_shop
 from tests.training import small_bert
 from tests.training.small_intent import small_intent
-from training import intent_config, intent_job
+from training import intent_config, intent_data, intent_job
 from training import intent_encoder as encoders
 from training.annotation.export import export_errors
 from training.base_models import load_base
@@ -111,13 +111,18 @@ def test_a_label_that_was_corrected_is_the_one_that_counts() -> None:
         assert parts.test.equals(plain.test)
 
 
-def test_annotated_messages_keep_their_language(tmp_path: Path) -> None:
-    """Hinglish stays Hinglish, though it has Latin letters only."""
+def test_labels_of_a_file_and_of_annotators_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What annotators said of a message counts; Hinglish stays Hinglish, though it has Latin letters only."""
     lake, shop = paths.lake(Settings(home=tmp_path)), sample_shop()
-    rows = pd.DataFrame({"text": [f"kahan hai mera order {n}" for n in range(60)]})
-    rows.assign(intent="track", label_source="hand", language="hinglish").to_csv(tmp_path / "rows.csv", index=False)
-    build(BUILDERS["intent_examples"], Inputs(lake, shop, shop.window()[0], AT, tmp_path / "rows.csv"))
-    assert set(pd.concat(annotated(lake, AT).values())["language"]) == {"hinglish"}
+    rows = pd.DataFrame({"text": [f"kahan hai mera order {n * 7919}" for n in range(60)], "language": "hinglish"})
+    for part, intent, name in ((rows[20:], "track", "annotations"), (rows[:40], "help", "file")):
+        part.assign(intent=intent, label_source=name).to_csv(tmp_path / f"{name}.csv", index=False)
+        build(BUILDERS["intent_examples"], Inputs(lake, shop, shop.window()[0], AT, tmp_path / f"{name}.csv"))
+    monkeypatch.setattr(intent_data, "of_annotations", lambda made: "annotations.csv" in made.inputs)
+    found = pd.concat(annotated(lake, AT).values())
+    assert found["intent"].value_counts().to_dict() == {"track": 40, "help": 20}
+    assert found["text"].is_unique
+    assert set(found["language"]) == {"hinglish"}
 
 
 def test_public_sets_are_mapped_by_class_and_bounded(tmp_path: Path) -> None:
