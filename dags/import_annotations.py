@@ -23,7 +23,7 @@ def take(**context: Any) -> dict[str, Any]:
 
     made = import_dropped(settings(), until(context))
     if made["dataset"] is None:
-        raise AirflowSkipException(f"found {made['files']} files and no annotation that is new")
+        raise AirflowSkipException(made["note"] or f"found {made['files']} files and no annotation that is new")
     return publish(context, made)
 
 

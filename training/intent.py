@@ -252,8 +252,10 @@ def suspicious(work: _Work, features: Floats) -> pd.DataFrame:
     rows = work.messages.train
     labels, weights = work.codes(rows), work.weights(rows)
     texts = rows["text"].tolist()
-    fold = np.arange(len(rows)) % _FOLDS
-    fold = fold[np.random.default_rng(work.config.seed).permutation(len(rows))]
+    order = np.random.default_rng(work.config.seed).permutation(len(rows))
+    order = order[np.argsort(labels[order], kind="stable")]  # a label is dealt out to the folds
+    fold = np.empty(len(rows), np.int64)
+    fold[order] = np.arange(len(rows)) % _FOLDS
     found = np.zeros((len(rows), len(work.labels)), np.float64)
     for each in range(_FOLDS):
         inside, out = np.flatnonzero(fold != each), np.flatnonzero(fold == each)

@@ -17,7 +17,7 @@ from feature_repo.message_text import tidy
 from feature_repo.text import normalise_query
 from mercato.paths import Lake
 from training.datasets.by_group import place
-from training.datasets.versions import versions
+from training.datasets.versions import of_annotations, versions
 from training.errors import BadConfig, NotEnoughData
 
 COLUMNS: Final = ("text", "intent", "language", "origin")
@@ -85,19 +85,20 @@ def shop_intents(split: str) -> pd.DataFrame:
 
 
 def annotated(lake: Lake, until: datetime) -> dict[str, pd.DataFrame]:
-    """Split -> rows of the newest version of `intent_examples` that ends at `until` or before; empty without one."""
+    """Split -> labelled rows of `intent_examples` that end at `until` or before; empty without any.
+
+    Of the newest version made of annotations and the newest made of a file; where both have a message, the annotators'
+    label counts.
+    """
     fitting = [each for each in versions(lake, "intent_examples") if each.until <= until]
-    if not fitting:
+    newest = {of_annotations(each): each for each in fitting}
+    found: list[pd.DataFrame] = []
+    for each in (newest[kind] for kind in (True, False) if kind in newest):
+        rows = pd.read_parquet(lake.local(lake.path("datasets", each.name, each.version, "rows.parquet")))
+        found.append(_without(rows.assign(origin=rows["label_source"]), *found))
+    if not found:
         return {}
-    path = lake.path("datasets", "intent_examples", fitting[-1].version, "rows.parquet")
-    rows = pd.read_parquet(lake.local(path))
-    rows = rows.assign(language=[language_of(text) for text in rows["text"]], origin=rows["label_source"])
-    return {str(split): part[list(COLUMNS)] for split, part in rows.groupby("split")}
-
-
-def language_of(text: str) -> str:
-    """`hi` for a text with Devanagari in it, else `latin`: English and Hinglish are not told apart by letters."""
-    return "hi" if any("\u0900" <= each <= "\u097f" for each in text) else "latin"
+    return {str(split): part[list(COLUMNS)] for split, part in pd.concat(found, ignore_index=True).groupby("split")}
 
 
 def public_rows(folder: Path) -> pd.DataFrame:
@@ -144,12 +145,13 @@ def gather(labelled: dict[str, pd.DataFrame], public: pd.DataFrame, *, validatio
     """The messages of a run: the shop-intents set, what was `labelled` by split, and `public` rows for training.
 
     Validation of the shop-intents set is carved out of its training rows by the hash of the text; a training row that
-    reads like one of validation or test is left out.
+    reads like one of validation or test is left out. What was labelled since takes the place of a training row of that
+    set that reads alike. The test rows of that set are fixed and stay as they are, whatever was labelled since.
 
     Raises:
         NotEnoughData: a label has fewer than FEWEST rows to train on.
     """
-    shop = shop_intents("train")
+    shop = _without(shop_intents("train"), *labelled.values())
     held = shop["text"].map(place) < validation_share
     parts = {"train": [shop[~held]], "validation": [shop[held]], "test": [shop_intents("test")]}
     for split, rows in labelled.items():

@@ -18,11 +18,11 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from feature_repo.message_text import tidy
 from serving.runtime.intent import softmax
 from training.base_models import quiet_transformers
+from training.checkpoints import newest_checkpoint
 from training.intent_config import IntentConfig
 
 Floats = NDArray[np.float32]
@@ -212,7 +212,7 @@ def fine_tune(  # noqa: PLR0913 - named
             callbacks=[_Progress(), EarlyStoppingCallback(config.patience)],
         )
         trainer.remove_callback(_printer())
-        last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+        last = newest_checkpoint(checkpoints)
         log.info("intent.training", rows=len(train[0]), steps=steps * config.epochs, resumed=bool(last), gpu=gpu)
         trainer.train(resume_from_checkpoint=last)
     done = [each for each in trainer.state.log_history if "eval_loss" in each]

@@ -20,21 +20,20 @@ def groups(texts: Sequence[str], similarity: float = SIMILARITY) -> NDArray[np.i
     Two texts are in one group when a chain of texts at least so similar joins them, or when search reads them alike.
     How similar two texts are does not depend on the others.
     """
+    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     if not texts:
         return np.empty(0, np.int64)
-    plain = [normalise_query(text) for text in texts]
-    firsts = {text: at for at, text in reversed(list(enumerate(plain)))}
-    kept = sorted(firsts.values())
-    grams = _grams([texts[at] for at in kept])
-    near = _near(grams, grams, similarity)
-    _, part = connected_components(near, directed=False)
-    first_of_part: dict[int, int] = {}
-    for at, each in zip(kept, part, strict=True):
-        first_of_part.setdefault(int(each), at)
-    root = {at: first_of_part[int(each)] for at, each in zip(kept, part, strict=True)}
-    return np.asarray([root[firsts[text]] for text in plain], np.int64)
+    kept = list(dict.fromkeys(texts))
+    grams = _grams(kept)
+    firsts: dict[str, int] = {}
+    alike = [firsts.setdefault(normalise_query(text), at) for at, text in enumerate(kept)]
+    joined = coo_array((np.ones(len(kept), np.float32), (np.arange(len(kept)), alike)), shape=grams.shape[:1] * 2)
+    _, part = connected_components(_near(grams, grams, similarity) + joined, directed=False)
+    part_of = dict(zip(kept, part.tolist(), strict=True))
+    first_of: dict[int, int] = {}
+    return np.asarray([first_of.setdefault(part_of[text], at) for at, text in enumerate(texts)], np.int64)
 
 
 def crossing(left: Sequence[str], right: Sequence[str], similarity: float = SIMILARITY) -> list[tuple[str, str]]:

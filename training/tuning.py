@@ -11,6 +11,7 @@ import structlog
 from pydantic import BaseModel, PositiveFloat, PositiveInt, model_validator
 
 from training.base_models import base_model_folder, quiet_transformers
+from training.checkpoints import newest_checkpoint
 from training.errors import BadConfig, NotEnoughData
 
 log = structlog.get_logger()
@@ -93,7 +94,7 @@ def tune(config: TuningConfig, pairs: pd.DataFrame, folder: Path) -> Tuned:
             callbacks=[_watch(config)],
         )
         begun = time.monotonic()
-        trainer.train(resume_from_checkpoint=_newest_checkpoint(folder))
+        trainer.train(resume_from_checkpoint=newest_checkpoint(folder))
         seconds = time.monotonic() - begun
         out = folder / "tuned"
         model[0].auto_model.save_pretrained(out)
@@ -190,8 +191,3 @@ def _watch(config: TuningConfig) -> Any:
                 control.should_log = True
 
     return Watch()
-
-
-def _newest_checkpoint(folder: Path) -> str | None:
-    found = sorted(folder.glob("checkpoint-*"), key=lambda each: int(each.name.rpartition("-")[2]))
-    return str(found[-1]) if found else None

@@ -206,6 +206,11 @@ def test_errors_of_a_model_are_asked_about_again(lake: Lake, tmp_path: Path) -> 
     before = tree(lake)
     assert export_errors(lake, LABELS, UNTIL, file).note == "exported before"
     assert tree(lake) == before
+    put_clean(lake, "products", [{"product_id": "p", "name": "Sylvanian Families house"}])
+    file.write_text("text\nwho is Sylvanian Families\n")
+    made = export_errors(lake, LABELS, UNTIL, file).batch
+    assert made is not None
+    assert [each["data"]["text"] for each in tasks(lake, made.batch)] == ["who is Sylvanian Families"]
     file.write_text("words\nhello\n")
     with pytest.raises(SchemaMismatch, match=r"missing columns \['text'\]"):
         export_errors(lake, LABELS, UNTIL, file)

@@ -30,12 +30,13 @@ from tests.training.annotation_maker import (
     tasks,
     truth,
 )
-from training.annotation.batches import batches, imported
+from training.annotation.batches import batches, imported, labels_path
 from training.annotation.config import EXPORT, IMPORT
 from training.annotation.export import export, export_errors
 from training.annotation.importing import AgreementTooLow, decided, import_files
 from training.annotation.jobs import annotation_status, import_annotations
 from training.annotation.label_studio import BadExport
+from training.datasets.versions import versions
 
 WRONG = {label: LABELS.names[(n + 1) % len(LABELS.names)] for n, label in enumerate(LABELS.names)}
 
@@ -240,6 +241,7 @@ def test_more_annotations_of_a_batch_replace_the_fewer(place: tuple[Lake, str], 
     drop(tmp_path / "in", exported(given, by(2, 3)), "second.json")
     assert take(lake, tmp_path / "in").taken[0]["open"] == 0
     assert Counter(each.annotators for each in decided(lake, UNTIL)) == {3: 12, 2: 8}
+    written = {each.text: each.message_time for each in decided(lake, UNTIL)}
     errors = tmp_path / "errors.jsonl"
     errors.write_text(json.dumps({"text": "who won the match"}) + "\n")
     again = export_errors(lake, LABELS, UNTIL, errors).batch
@@ -251,6 +253,54 @@ def test_more_annotations_of_a_batch_replace_the_fewer(place: tuple[Lake, str], 
     found = {when: {each.text: each.intent for each in decided(lake, when)} for when in (UNTIL, later)}
     assert found[UNTIL]["who won the match"] == "out_of_scope"
     assert found[later]["who won the match"] == "info"
+    assert {each.text: each.message_time for each in decided(lake, later)} == written
+
+
+def test_one_more_vote_leaves_the_other_labels_as_old_as_they_were(place: tuple[Lake, str], tmp_path: Path) -> None:
+    """A label that was corrected meanwhile stays corrected, and what was known before can be told again."""
+    lake, batch = place
+    given = tasks(lake, batch)
+    drop(tmp_path / "in", exported(given, lambda data, _: [annotation(n, truth(data["text"])) for n in (1, 2)]))
+    take(lake, tmp_path / "in")
+    errors = tmp_path / "errors.jsonl"
+    errors.write_text(json.dumps({"text": "who won the match"}) + "\n")
+    again = export_errors(lake, LABELS, UNTIL, errors).batch
+    assert again is not None
+    relabelled = exported(tasks(lake, again.batch), lambda *_: [annotation(n, "info") for n in (1, 2)])
+    drop(tmp_path / "in", relabelled, "errors.json")
+    import_files(lake, LABELS, sorted((tmp_path / "in").glob("*")), UNTIL + timedelta(days=1), IMPORT)
+    (other, *_) = (each for each in given if each["data"]["text"] != "who won the match")
+    late = exported([other], lambda data, _: [annotation(3, truth(data["text"]), UNTIL + timedelta(days=2))])
+    drop(tmp_path / "in", late, "late.json")
+    import_files(lake, LABELS, sorted((tmp_path / "in").glob("*")), UNTIL + timedelta(days=3), IMPORT)
+    labels = {each.text: each.intent for each in decided(lake, UNTIL + timedelta(days=3))}
+    assert labels["who won the match"] == "info"
+    assert len(decided(lake, UNTIL)) == 19
+
+
+def test_an_import_that_is_undone_leaves_the_dataset(place: tuple[Lake, str], tmp_path: Path) -> None:
+    """The version after it is without the batch, also at the same instant; with none left the answer says what goes."""
+    lake, batch = place
+    settings = Settings(home=tmp_path, data_url=lake.root, annotations=str(tmp_path / "in"))
+    drop(tmp_path / "in", exported(tasks(lake, batch), agreed))
+    (counts,) = import_annotations(settings, UNTIL)["taken"]
+    at = UNTIL + timedelta(hours=1)
+    one = exported(tasks(lake, counts["adjudication"]), lambda *_: [annotation(9, "help", at)])
+    file = drop(tmp_path / "in", one, "adjudicated.json")
+    later = UNTIL + timedelta(days=1)
+    assert import_annotations(settings, later)["rows"] == 20
+    file.unlink()
+    Path(labels_path(lake, counts["adjudication"])).unlink()
+    assert import_annotations(settings, later)["rows"] == 19
+    newest = versions(lake, "intent_examples")[-1]
+    assert (newest.rows, list(newest.inputs)) == (19, [batch])
+    again = import_annotations(settings, later)
+    assert (again["dataset"], again["note"]) == (None, "")
+    shutil.rmtree(tmp_path / "in")
+    Path(labels_path(lake, batch)).unlink()
+    none = import_annotations(settings, later)
+    assert none["dataset"] is None
+    assert f"delete {lake.path('datasets', 'intent_examples', 'v-')}" in none["note"]
 
 
 def test_a_kill_and_two_at_once_leave_one_import(place: tuple[Lake, str], tmp_path: Path) -> None:

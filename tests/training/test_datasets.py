@@ -268,7 +268,10 @@ def test_one_text_lies_on_one_side(given: Inputs, tmp_path: Path) -> None:
 
 
 def test_another_end_is_another_version(given: Inputs, tmp_path: Path) -> None:
-    """The same file as of two days: both versions stay, and who asks as of the first day gets the first."""
+    """The same file as of two days: both versions stay, and who asks as of the first day gets the first.
+
+    Of several files as of one day, the one that was built last is the newest.
+    """
     at = "2017-01-10T00:00:00Z"
     rows = [{"text": f"hello {n}", "intent": "greeting", "event_time": at, "known_at": at}
             for n in range(60)]  # fmt: skip
@@ -278,6 +281,9 @@ def test_another_end_is_another_version(given: Inputs, tmp_path: Path) -> None:
     assert first.sha256 == second.sha256
     assert versions(here.lake, INTENT.name) == [first, second]
     assert newest_rows(here.lake, INTENT.name, until=UNTIL).num_rows == 60
+    for some in (rows[:50], rows[:40], rows[:50]):
+        made = build(INTENT, replace(here, file=labelled(tmp_path, some)))
+        assert newest_rows(here.lake, INTENT.name, until=UNTIL).num_rows == made.rows == len(some)
 
 
 def test_a_shop_without_known_customers_is_told_so() -> None:

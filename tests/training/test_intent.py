@@ -21,14 +21,18 @@ from mercato.intent_quality import evaluate_intent
 from mercato.settings import Settings
 from serving.runtime import npz
 from serving.runtime.intent import OUT_OF_SCOPE, EncoderModel, IntentModel, decide
+from tests.lake_maker import sample_shop
 from tests.training import small_bert
 from tests.training.small_intent import small_intent
-from training import intent_config, intent_job
+from training import intent_config, intent_data, intent_job
 from training import intent_encoder as encoders
 from training.annotation.export import export_errors
 from training.base_models import load_base
+from training.datasets.builder import Inputs
+from training.datasets.kinds import BUILDERS
+from training.datasets.versions import build
 from training.errors import NotEnoughData
-from training.intent import FINE_TUNED, IntentRun, train
+from training.intent import FINE_TUNED, IntentRun, _Work, suspicious, train
 from training.intent_calibration import calibrate, ece
 from training.intent_config import IntentConfig
 from training.intent_data import COLUMNS, Messages, annotated, gather, public_rows, read_alike, shop_intents
@@ -92,6 +96,33 @@ def test_no_message_is_on_two_sides_and_public_ones_only_train(tmp_path: Path) -
     assert annotated(paths.lake(Settings(home=tmp_path)), AT) == {}
     with pytest.raises(NotEnoughData, match="label more"):
         gather({"train": public.iloc[:1].assign(text="w5 w6", intent="new_label")}, NONE, validation_share=0.15)
+
+
+def test_a_label_that_was_corrected_is_the_one_that_counts() -> None:
+    """Also where the set has the message in validation; the fixed test set stays as it is."""
+    plain = gather({}, NONE, validation_share=0.15)
+    texts = [part["text"].iloc[0] for part in (plain.train, plain.validation, plain.test)]
+    labelled = pd.DataFrame({"text": texts, "intent": "cart", "language": "en", "origin": "annotation b"})
+    for split in ("train", "validation"):
+        parts = gather({split: labelled}, NONE, validation_share=0.15)
+        found = getattr(parts, split).set_index("text")
+        assert found.loc[texts[:2], "origin"].tolist() == ["annotation b"] * 2
+        assert texts[2] not in found.index
+        assert parts.test.equals(plain.test)
+
+
+def test_labels_of_a_file_and_of_annotators_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What annotators said of a message counts; Hinglish stays Hinglish, though it has Latin letters only."""
+    lake, shop = paths.lake(Settings(home=tmp_path)), sample_shop()
+    rows = pd.DataFrame({"text": [f"kahan hai mera order {n * 7919}" for n in range(60)], "language": "hinglish"})
+    for part, intent, name in ((rows[20:], "track", "annotations"), (rows[:40], "help", "file")):
+        part.assign(intent=intent, label_source=name).to_csv(tmp_path / f"{name}.csv", index=False)
+        build(BUILDERS["intent_examples"], Inputs(lake, shop, shop.window()[0], AT, tmp_path / f"{name}.csv"))
+    monkeypatch.setattr(intent_data, "of_annotations", lambda made: "annotations.csv" in made.inputs)
+    found = pd.concat(annotated(lake, AT).values())
+    assert found["intent"].value_counts().to_dict() == {"track": 40, "help": 20}
+    assert found["text"].is_unique
+    assert set(found["language"]) == {"hinglish"}
 
 
 def test_public_sets_are_mapped_by_class_and_bounded(tmp_path: Path) -> None:
@@ -178,6 +209,15 @@ def test_a_label_that_is_wrong_is_doubted(messages: Messages, config: IntentConf
     found = train(config.model_copy(update={"epochs": 1}), changed, AT, tmp_path).suspicious
     doubted = spoiled["text"].isin(found["text"])
     assert doubted[picked].mean() > 3 * doubted.drop(picked).mean()
+
+
+def test_labels_of_two_rows_are_doubted_by_models_that_know_them(config: IntentConfig, messages: Messages) -> None:
+    """Both rows are never set aside together, however the folds are drawn."""
+    rare = messages.train.groupby("intent").head(2)
+    for seed in range(4):
+        work = _Work(config.model_copy(update={"seed": seed}), Messages(rare, messages.validation, messages.test), AT)
+        found = suspicious(work, np.random.default_rng(seed).random((len(rare), 8), np.float32))
+        assert len(found) <= len(rare)
 
 
 def tune(config: IntentConfig, messages: Messages, checkpoints: Path) -> tuple[list[dict[str, float]], np.ndarray]:
@@ -298,8 +338,13 @@ def test_a_run_leaves_model_report_and_next_batch(
 def test_the_served_model_is_scored_beside_baselines(
     config: IntentConfig, messages: Messages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Per method and language with paired gains; a release without an intent model says what to do."""
-    monkeypatch.setattr(intent_job, "messages_of", lambda *_: messages)
+    """Per method and language with paired gains; a release without an intent model says what to do.
+
+    The model was trained with other messages than there are now: only the fixed test set counts.
+    """
+    test = messages.test.assign(origin=["annotation b"] * 3 + ["shop_intents"] * (len(messages.test) - 3))
+    changed = Messages(messages.train, messages.validation, test)
+    monkeypatch.setattr(intent_job, "messages_of", lambda *_: changed)
     monkeypatch.setattr(intent_config, "SHOP", config)
     settings = Settings(home=tmp_path)
     store = ArtefactStore(paths.lake(settings))
@@ -320,5 +365,6 @@ def test_the_served_model_is_scored_beside_baselines(
     assert served["en"]["served_gain"] is None
     assert all(row["served_gain"][1] <= row["served_gain"][0] for row in found["rows"] if row["method"] != "served")
     assert found["latency"]["p50_ms"] > 0
+    assert found["messages"].startswith(f"{len(messages.test) - 3} test messages of shop_intents alone")
     with pytest.raises(UnknownRelease, match="no intent model"):
         evaluate_intent(settings, ids["other"])

@@ -60,10 +60,16 @@ def test_tuning_brings_queries_nearer_to_what_answers_them(config: TuningConfig,
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(config: TuningConfig, tmp_path: Path) -> None:
-    """The weights after a resumption from the checkpoint of step 12 are those of a run that was never killed."""
+    """The weights after a resumption from the checkpoint of step 12 are those of a run that was never killed.
+
+    The checkpoint of step 14 was cut short and counts for nothing.
+    """
     whole = tune(config, PAIRS, tmp_path / "whole")
     weights = (whole.folder / "model.safetensors").read_bytes()
     shutil.copytree(tmp_path / "whole" / "checkpoint-12", tmp_path / "killed" / "checkpoint-12")
+    half = tmp_path / "killed" / "checkpoint-14"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"half")
     again = tune(config, PAIRS, tmp_path / "killed")
     assert again.steps == 16
     assert (again.folder / "model.safetensors").read_bytes() == weights

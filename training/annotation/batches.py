@@ -22,6 +22,10 @@ LOCK: Final = "annotation"
 """What export and import take, so that one of them works at a time."""
 
 
+BATCH: Final = "b-[0-9a-f]{12}"
+"""What the id of a batch looks like."""
+
+
 class Batch(BaseModel):
     """`manifest.json` of a batch; it comes into place last and vouches for the other files."""
 

@@ -10,13 +10,12 @@ import pyarrow as pa
 
 from data_contracts.intents import LabelSet
 from feature_repo.language import language_of
-from feature_repo.redaction import Redactor
 from mercato.paths import Lake, sha256_file
 from training.annotation.batches import LOCK, Asked, Batch, Kind, batches, find, imported, tasks_of, write
 from training.annotation.choose import Chosen, choose
 from training.annotation.config import ExportConfig, IntentModel
 from training.annotation.label_studio import Task
-from training.annotation.pool import message_id, pool
+from training.annotation.pool import message_id, pool, redactor
 from training.row_files import read_rows
 
 ERRORS: Final = pa.schema(
@@ -69,13 +68,17 @@ def export(
 def export_errors(lake: Lake, labels: LabelSet, until: datetime, file: Path) -> Exported:
     """A batch of the texts that a model got wrong, as its report lists them; labelled ones are asked about again.
 
+    A text of an earlier batch was written when that batch says.
+
     Raises:
         SchemaMismatch: the file cannot be read, or has other columns than `ERRORS`.
     """
     asked = Asked("errors", until, labels, {"file": file.name, "sha256": sha256_file(file)})
     rows = read_rows(file, ERRORS, frozenset(ERRORS.names) - {"text"}).to_pylist()
     rows = [row for row in rows if row["text"] and row["text"].strip()]
-    texts = Redactor().redact([" ".join(row["text"].split()) for row in rows])
+    texts = redactor(lake, until).redact([" ".join(row["text"].split()) for row in rows])
+    earlier = [task for each in batches(lake) for task in tasks_of(lake, each.batch)]
+    written = {task.message_id: task.event_time for task in earlier if task.event_time}
     tasks: dict[str, Task] = {}
     for row, text in zip(rows, texts, strict=True):
         tasks.setdefault(
@@ -86,7 +89,7 @@ def export_errors(lake: Lake, labels: LabelSet, until: datetime, file: Path) -> 
                 text=text,
                 language=row["language"] if row["language"] in labels.languages else language_of(text),
                 channel="errors",
-                event_time="",
+                event_time=written.get(message_id(text), ""),
                 chosen_by="error",
                 model=row["model"] or "",
                 predicted=row["predicted"] if row["predicted"] in labels.names else "",

@@ -5,7 +5,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -77,10 +77,10 @@ class Imported:
 def import_files(
     lake: Lake, labels: LabelSet, files: Iterable[Path], until: datetime, config: ImportConfig
 ) -> Imported:
-    """Take what annotators said before `until`; the same files leave the same bytes, whatever came before.
+    """Take what annotators said before `until`; the same files again leave the same bytes.
 
-    Files that hold the same batch add up. A file that is no export, or a batch that is refused, leaves nothing behind
-    and is named in `refused`; the others are taken.
+    Files that hold the same batch add up; a label that they leave as it was stays known since then. A file that is no
+    export, or a batch that is refused, leaves nothing behind and is named in `refused`; the others are taken.
     """
     read, refused = _read(files, labels)
     given = sorted((vote for each in read for vote in each.votes), key=lambda each: (each.at, each.label))
@@ -101,16 +101,17 @@ def import_files(
             if before and before["digest"] == judged.digest:
                 unchanged += 1
                 continue
+            kept_labels = _known_since(judged.labels, before["labels"] if before else [])
             asked = adjudicate(lake, labels, until, batch, judged.contested)
             counts = {
                 "batch": batch,
-                "labels": len(judged.labels),
+                "labels": len(kept_labels),
                 "contested": len(judged.contested),
                 "open": judged.batch.tasks - len(judged.labels) - len(judged.contested),
                 "adjudication": asked.batch.batch if asked.batch else None,
                 **judged.agreement,
             }
-            kept = {"digest": judged.digest, "counts": counts, "labels": [asdict(each) for each in judged.labels]}
+            kept = {"digest": judged.digest, "counts": counts, "labels": [asdict(each) for each in kept_labels]}
             content = json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
             lake.write_bytes(labels_path(lake, batch), content.encode())
             taken.append(counts)
@@ -220,6 +221,20 @@ def _label(batch: Batch, task: Task, votes: Sequence[Vote], until: datetime, con
         known_at=(until - _TICK).isoformat(),
         adjudicated=adjudicated,
     )
+
+
+def _known_since(made: Sequence[Label], before: Iterable[Mapping[str, Any]]) -> list[Label]:
+    """`made`, each known since when it was known `before` unless something else of it changed."""
+    known = {label.message_id: label for label in (Label(**row) for row in before)}
+    kept = []
+    for each in made:
+        old = known.get(each.message_id)
+        if old and replace(old, known_at=each.known_at) == each:
+            at = min(old.known_at, each.known_at, key=datetime.fromisoformat)
+            kept.append(replace(each, known_at=at))
+        else:
+            kept.append(each)
+    return kept
 
 
 def _enough(batch: Batch, found: Agreement, texts: Mapping[str, str], config: ImportConfig) -> None:

@@ -65,12 +65,15 @@ def intent_models(lake: paths.Lake, until: datetime) -> list[IntentModel]:
 def import_annotations(settings: Settings, until: datetime) -> dict[str, Any]:
     """What the dropped files brought, and the version of `intent_examples` that was made of it (None: nothing new).
 
+    A version is made when the newest one of annotations was made of others. `note` says what to do where no
+    annotations are left to make one of.
+
     Raises:
         BadExport, AgreementTooLow: after everything else was taken; the message names each file and batch refused.
     """
+    from training.datasets import versions as datasets
     from training.datasets.builder import Inputs
     from training.datasets.intents import INTENT
-    from training.datasets.versions import build, versions
 
     lake, shop = paths.lake(settings), load_shop(settings.shop)
     files = sorted(settings.annotation_folder().glob("*.json"))
@@ -78,8 +81,14 @@ def import_annotations(settings: Settings, until: datetime) -> dict[str, Any]:
         found = import_files(lake, load_labels(), files, until, IMPORT)
         given = Inputs(lake, shop, shop.window()[0], until)
         inputs = INTENT.digests(given)
-        made = {each.version for each in versions(lake, INTENT.name) if each.inputs == inputs}
-        version = build(INTENT, given) if inputs and not made else None
+        made = [each for each in datasets.versions(lake, INTENT.name) if each.until <= until]
+        made = [each for each in made if datasets.of_annotations(each)]
+        known = bool(made) and made[-1].inputs == inputs
+        version = datasets.build(INTENT, given) if inputs and not known else None
+        note = ""
+        if made and not inputs:
+            homes = ", ".join(datasets.folder(lake, INTENT.name, each.version) for each in made)
+            note = f"no annotations are left, so no version can be made; delete {homes} lest they are trained on"
     if found.refused:
         raise type(found.refused[0])("; ".join(str(each) for each in found.refused))
     return {
@@ -89,6 +98,7 @@ def import_annotations(settings: Settings, until: datetime) -> dict[str, Any]:
         "later": found.later,
         "dataset": version and f"{INTENT.name}/{version.version}",
         "rows": version and version.rows,
+        "note": note,
     }
 
 

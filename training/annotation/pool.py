@@ -41,11 +41,20 @@ def message_id(text: str) -> str:
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
 
+def redactor(lake: Lake, until: datetime) -> Redactor:
+    """One that knows the words of the catalogue, so that a product is not taken for a person."""
+    products = _rows(lake, "products", until, None)
+    if products is None:
+        return Redactor()
+    rows = products.select("name", "brand", "product_type", "category").to_pyarrow()
+    return Redactor(product_words(text for column in rows.columns for text in column.unique().to_pylist()))
+
+
 def pool(lake: Lake, languages: Iterable[str], until: datetime, lookback: timedelta) -> list[Message]:
     """What was written in the `lookback` before `until` and known by then, by id; simulated searches are left out."""
     found = [*_searches(lake, until, lookback), *_messages(lake, until, lookback)]
     texts = sorted({row["text"] for row in found})
-    redacted = dict(zip(texts, _redactor(lake, until).redact(texts), strict=True))
+    redacted = dict(zip(texts, redactor(lake, until).redact(texts), strict=True))
     known = set(languages)
     made: dict[str, Message] = {}
     for row in sorted(found, key=lambda each: (each["event_time"], each["text"], each["channel"])):
@@ -78,15 +87,6 @@ def _messages(lake: Lake, until: datetime, lookback: timedelta) -> list[dict[str
     if rows is None:
         return []
     return list(rows.select("event_time", "text", "channel", "language").to_pyarrow().to_pylist())
-
-
-def _redactor(lake: Lake, until: datetime) -> Redactor:
-    """One that knows the words of the catalogue."""
-    products = _rows(lake, "products", until, None)
-    if products is None:
-        return Redactor()
-    rows = products.select("name", "brand", "product_type", "category").to_pyarrow()
-    return Redactor(product_words(text for column in rows.columns for text in column.unique().to_pylist()))
 
 
 def _rows(lake: Lake, table: str, until: datetime, lookback: timedelta | None) -> Any:

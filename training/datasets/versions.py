@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from data_contracts.contract import Contract
 from data_contracts.lake import arrow_schema, connect, snapshot_digest
 from data_contracts.partitions import encode, manifests, out_of_space
 from mercato.paths import Lake, canonical_json, sha256_file
+from training.annotation.batches import BATCH
 from training.clean import CONFLICT, references
 from training.datasets import report
 from training.datasets.builder import SPLIT, SPLITS, Builder, Inputs
@@ -142,10 +144,23 @@ def build(builder: Builder, given: Inputs) -> DatasetManifest:
 
 
 def versions(lake: Lake, name: str) -> list[DatasetManifest]:
-    """Every version of a dataset, by its end, then by its name."""
-    paths = lake.fs.glob(lake.path("datasets", name, "v-*", "manifest.json"))
-    found = [DatasetManifest.model_validate_json(lake.read_bytes(str(path))) for path in paths]
-    return sorted(found, key=lambda each: (each.until, each.version))
+    """Every version of a dataset, by its end; of one end by when they were built, as far as the lake knows."""
+    paths = [str(path) for path in lake.fs.glob(lake.path("datasets", name, "v-*", "manifest.json"))]
+    found = [(DatasetManifest.model_validate_json(lake.read_bytes(path)), _put(lake, path)) for path in paths]
+    return [each for each, _ in sorted(found, key=lambda each: (each[0].until, each[1], each[0].version))]
+
+
+def of_annotations(made: DatasetManifest) -> bool:
+    """Whether it was made of batches of annotations, not of a file or of clean tables."""
+    return bool(made.inputs) and all(re.fullmatch(BATCH, name) for name in made.inputs)
+
+
+def _put(lake: Lake, path: str) -> float:
+    """When a file was put in place, in seconds; 0 where the filesystem keeps no time."""
+    try:
+        return float(lake.fs.modified(path).timestamp())
+    except NotImplementedError:
+        return 0.0
 
 
 def folder(lake: Lake, name: str, version: str) -> str:
