@@ -194,6 +194,9 @@ def train_embeddings(settings: Settings, until: datetime) -> dict[str, Any]:
 
 def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
     """The refs of product features, keyword index, vector index and query lexicon as of `until`."""
+    import tempfile
+    from pathlib import Path
+
     from data_contracts.search_words import load_search_words
     from serving.runtime.keyword import IndexConfig
     from training import index, lexicon, query_log
@@ -219,7 +222,10 @@ def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
     texts, vectors = index.with_new_texts(products, texts, vectors, lambda: _encoder(ArtefactStore(lake), until))
     config = IndexConfig()
     keep = partial(record, settings, fit_until=until, config=config.model_dump(), snapshots=snapshots)
-    keep("faiss_index", lambda path: index.build_vector_index(vectors, path), kind=Kind.FAISS)
+    with tempfile.TemporaryDirectory(prefix="mercato-") as folder:
+        built = Path(folder) / "faiss_index"
+        found = index.build_vector_index(vectors, built)
+        keep("faiss_index", _copy(built), kind=Kind.FAISS, metrics={"recall_at_100": found})
     keep(
         "keyword_index",
         lambda path: index.build_keyword_index(products, texts, config, path, encoder=encoder, until=until),
