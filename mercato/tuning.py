@@ -42,6 +42,8 @@ class _Work:
     """The version of the pairs."""
     rows: pd.DataFrame
     trial: Trial
+    products: str
+    """Digest of the products in `trial`."""
 
 
 def tune_encoder(settings: Settings, until: datetime, config: TuningConfig = DEFAULT) -> dict[str, Any]:
@@ -85,8 +87,8 @@ def tune_encoder(settings: Settings, until: datetime, config: TuningConfig = DEF
             "device": done.device,
             "rows": [_row(name, each) for name, each in scores.items()],
         }
-        ref = _keep(settings, ships, said, until=until, config=config, sha256=work.made.sha256)
-    shutil.rmtree(home)
+        ref = _keep(settings, ships, said, until=until, config=config, work=work)
+    shutil.rmtree(home.parent)  # what killed runs over other pairs left too
     log.info("tuning.done", chosen=chosen.name, int8=ships is small, gain=round(gain.mean, 4), steps=done.steps)
     return {"sha256": ref.artefact.sha256, "run_id": ref.run_id, **{k: said[k] for k in ("chosen", "why", "int8")}}
 
@@ -102,8 +104,9 @@ def _work(settings: Settings, lake: Lake, until: datetime, config: TuningConfig)
     rows = rows_of(lake, made).to_pandas()
     _need_news(lake, rows, until)
     refuse_leaks(rows["query"].tolist(), held)
+    digest = snapshot_digest(lake, "products", event_before=until, known_before=until)
     products = as_of(lake, "products", event_before=until, known_before=until).execute()
-    return _Work(made, usable(config, rows), Trial.of(products, judgments, held, config))
+    return _Work(made, usable(config, rows), Trial.of(products, judgments, held, config), digest)
 
 
 def _need_news(lake: Lake, rows: pd.DataFrame, until: datetime) -> None:
@@ -131,12 +134,11 @@ def _row(name: str, scores: pd.DataFrame) -> dict[str, Any]:
 
 
 def _keep(  # noqa: PLR0913 - what a run leaves
-    settings: Settings, ships: Candidate, said: Mapping[str, Any], *, until: datetime, config: TuningConfig, sha256: str
+    settings: Settings, ships: Candidate, said: Mapping[str, Any], *, until: datetime, config: TuningConfig, work: _Work
 ) -> ArtefactRef:
     metrics = {
         f"{row['method']}.{name}": value for row in said["rows"] for name, value in row.items() if name != "method"
     }
-    products = snapshot_digest(paths.lake(settings), "products", event_before=until, known_before=until)
     return encoder_choice.keep(
         settings,
         ships.model,
@@ -144,6 +146,6 @@ def _keep(  # noqa: PLR0913 - what a run leaves
         said,
         fit_until=until,
         config={**config.model_dump(), "pairs": pairs.DEFAULT.model_dump()},
-        snapshots={"products": products, SEARCH_PAIRS.name: sha256},
+        snapshots={"products": work.products, SEARCH_PAIRS.name: work.made.sha256},
         metrics={**metrics, "int8_loss": said["int8_loss"], "steps": said["steps"]},
     )

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,19 @@ from data_contracts.artefact_store import ArtefactRef, ArtefactStore
 from data_contracts.release import Artefact, Kind, Reproducible
 from mercato.settings import Settings
 from training.record import record
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a tuning chose."""
+
+    encoder: Path
+    tokenizer: Path
+    run_id: str
+    """Of the tuning."""
+    pairs: str
+    """Version of the search_pairs that it learned from."""
+
 
 REPORT: Final = "encoder_choice"
 FILES: Final[Mapping[str, Kind]] = {"chosen_encoder": Kind.ONNX, "chosen_tokenizer": Kind.TOKENIZER}
@@ -56,15 +70,15 @@ def report(store: ArtefactStore, until: datetime) -> dict[str, Any] | None:
     return dict(json.loads(store.fetch_one(REPORT, ref.artefact).read_text())) if ref else None
 
 
-def files(store: ArtefactStore, until: datetime, base_model: str) -> tuple[Path, Path] | None:
-    """(encoder, tokenizer) that the newest tuning of `base_model` chose, verified; None when there was none."""
-    said = report(store, until)
-    if said is None or said["base_model"] != base_model:
+def newest(store: ArtefactStore, until: datetime, base_model: str) -> Chosen | None:
+    """What the newest tuning chose, its files verified; None when there was none, or one of another base model."""
+    ref, said = store.newest_ref(REPORT, until=until), report(store, until)
+    if ref is None or said is None or said["base_model"] != base_model:
         return None
     encoder, tokenizer = (
         store.fetch_one(name, Artefact(kind=kind, sha256=said["files"][name])) for name, kind in FILES.items()
     )
-    return encoder, tokenizer
+    return Chosen(encoder, tokenizer, ref.run_id, said["pairs"])
 
 
 def copy(source: ArtefactStore, to: ArtefactStore, until: datetime) -> None:

@@ -168,14 +168,20 @@ def train_embeddings(settings: Settings, until: datetime) -> dict[str, Any]:
     from training.index import semantic_texts, write_vectors
 
     config = embeddings.EncoderConfig()
+    told = config.model_dump()
     products = as_of(paths.lake(settings), "products", event_before=until, known_before=until).execute()
     texts = sorted(set(semantic_texts(products)))
     snapshots = {"products": _digest(settings, "products", until)}
     with tempfile.TemporaryDirectory(prefix="mercato-") as folder:
-        chosen = encoder_choice.files(ArtefactStore(paths.lake(settings)), until, config.base_model)
-        model, tokenizer = chosen or embeddings.export_onnx(config, Path(folder))
+        chosen = encoder_choice.newest(ArtefactStore(paths.lake(settings)), until, config.base_model)
+        if chosen:
+            model, tokenizer = chosen.encoder, chosen.tokenizer
+            told |= {"encoder_choice": chosen.run_id, "search_pairs": chosen.pairs}
+        else:
+            model, tokenizer = embeddings.export_onnx(config, Path(folder))
         vectors = embeddings.encode_texts(config, model, tokenizer, texts)
-        keep = partial(record, settings, fit_until=until, config=config.model_dump(), snapshots={})
+        promised = Reproducible.QUALITY if chosen else Reproducible.BYTES
+        keep = partial(record, settings, fit_until=until, config=told, snapshots={}, reproducible=promised)
         encoder = keep("encoder", _copy(model), kind=Kind.ONNX)
         keep("tokenizer", _copy(tokenizer), kind=Kind.TOKENIZER)
     ref = record(
@@ -184,7 +190,7 @@ def train_embeddings(settings: Settings, until: datetime) -> dict[str, Any]:
         lambda path: write_vectors(path, texts, vectors, encoder=encoder.artefact.sha256, until=until),
         kind=Kind.NPZ,
         fit_until=until,
-        config=config.model_dump(),
+        config=told,
         snapshots=snapshots,
         metrics={"texts": len(texts)},
         reproducible=Reproducible.QUALITY,
@@ -194,6 +200,9 @@ def train_embeddings(settings: Settings, until: datetime) -> dict[str, Any]:
 
 def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
     """The refs of product features, keyword index, vector index and query lexicon as of `until`."""
+    import tempfile
+    from pathlib import Path
+
     from data_contracts.search_words import load_search_words
     from serving.runtime.keyword import IndexConfig
     from training import index, lexicon, query_log
@@ -219,7 +228,10 @@ def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
     texts, vectors = index.with_new_texts(products, texts, vectors, lambda: _encoder(ArtefactStore(lake), until))
     config = IndexConfig()
     keep = partial(record, settings, fit_until=until, config=config.model_dump(), snapshots=snapshots)
-    keep("faiss_index", lambda path: index.build_vector_index(vectors, path), kind=Kind.FAISS)
+    with tempfile.TemporaryDirectory(prefix="mercato-") as folder:
+        built = Path(folder) / "faiss_index"
+        found = index.build_vector_index(vectors, built)
+        keep("faiss_index", _copy(built), kind=Kind.FAISS, metrics={"recall_at_100": found})
     keep(
         "keyword_index",
         lambda path: index.build_keyword_index(products, texts, config, path, encoder=encoder, until=until),

@@ -90,12 +90,20 @@ def held_out(judgments: Judgments, config: PairConfig) -> list[str]:
 
 
 def pairs(parts: Iterable[pd.DataFrame], held: Iterable[str], config: PairConfig) -> pd.DataFrame:
-    """All parts and their noisy doubles in COLUMNS, without near-duplicates of the `held` queries, each once."""
+    """All parts and their noisy doubles in COLUMNS, each once.
+
+    A near-duplicate of one of the `held` queries is left out and has no double; nor is a double near one of them.
+    """
+    held = sorted(set(held))
     rows = _joined(parts)
     rows = rows.assign(query=rows["query"].map(normalise_query))
-    rows = _once(rows[rows["query"] != ""])
-    rows = _once(_joined([rows, _noisy(rows, config)]))
-    return rows[~near_duplicates(rows["query"].tolist(), held)].reset_index(drop=True)
+    rows = _apart(_once(rows[rows["query"] != ""]), held)
+    return _once(_joined([rows, _apart(_noisy(rows, config), held)]))
+
+
+def _apart(rows: pd.DataFrame, held: list[str]) -> pd.DataFrame:
+    """The rows whose query is near none of `held`."""
+    return rows[~near_duplicates(rows["query"].tolist(), held)]
 
 
 def _joined(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -215,7 +223,8 @@ def bought_together(
     first = dict(zip(catalogue.products["text"], catalogue.products["product_id"], strict=True))
     found: list[tuple[object, ...]] = []
     for row in catalogue.products.to_dict("records"):
-        near = (each for each in neighbours.get(row["product_id"], ()) if departments.get(each) == row["department"])
+        bought = (each for each in neighbours.get(row["product_id"], ()) if each in texts)
+        near = (each for each in bought if departments[each] == row["department"])
         others = dict.fromkeys(texts[each] for each in near if texts[each] != row["text"])
         found += [
             (row["text"], first[text], "co_purchase", False, row["event_time"], row["known_at"])

@@ -6,8 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from data_contracts.artefact_store import ArtefactRef, ArtefactStore
-from data_contracts.errors import UnknownRelease
+from data_contracts.errors import ArtefactRefused, UnknownRelease
 from data_contracts.release import Kind
 from mercato import paths
 from mercato.settings import Settings
@@ -19,9 +21,13 @@ from serving.runtime.understanding import Understanding
 from training.errors import ArtefactMissing
 from training.record import record
 
-INDEXES: Final = ("keyword_index", "faiss_index")
+log = structlog.get_logger()
+
+INDEXES: Final = ("keyword_index", "faiss_index", "product_features", "query_lexicon")
 """What a verdict holds for; the encoder is bound to them already."""
-_FILES: Final = (*INDEXES, "product_features", "query_lexicon", "encoder", "tokenizer")
+_FILES: Final = (*INDEXES, "encoder", "tokenizer")
+_UNLOADABLE: Final = (UnknownRelease, ArtefactRefused, KeyError, TypeError, ValueError)
+"""What loading a release raises that is gone, not whole, or of a format that this code no longer reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +76,17 @@ def of_release(settings: Settings, release_id: str) -> Loaded:
 
 
 def live(settings: Settings) -> Loaded | None:
-    """Search of the release with the greatest weight; None where none is live or it is gone."""
+    """Search of the release with the greatest weight; None where none is live, or this code cannot load it."""
     from mercato.stores.routing import routing_store
 
     document = routing_store(settings).live(settings.shop)
     if document is None:
         return None
+    release_id = max(document.weights, key=lambda each: document.weights[each])
     try:
-        return of_release(settings, max(document.weights, key=lambda each: document.weights[each]))
-    except UnknownRelease:
+        return of_release(settings, release_id)
+    except _UNLOADABLE as problem:
+        log.warning("live.no_rival", release_id=release_id, problem=f"{type(problem).__name__}: {problem}")
         return None
 
 

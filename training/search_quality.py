@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from feature_repo.search_text import FIELDS
-from feature_repo.text import without_markup
+from feature_repo.text import product_name, without_markup
 from serving.runtime.keyword import IndexConfig, KeywordIndex, Postings
 from serving.runtime.search import SearchEngine
 from serving.runtime.understanding import Understanding, as_written
@@ -27,6 +27,8 @@ SCORES: Final = ("ndcg_at_10", "ndcg_judged", "judged_at_10", "found")
 """Columns of scores, in their order."""
 FOLDS: Final = 5
 """Parts of the queries: what is learned on four is measured on the fifth."""
+_NAMED: Final = ("name", "product_type", "package_size", "brand", "category", "department")
+"""Columns that a product's name is made of."""
 _TYPO_FROM: Final = 5
 """Letters of the shortest word that gets a typo."""
 
@@ -113,11 +115,11 @@ def bm25(products: pd.DataFrame) -> Search:
     """The baseline: stemmed BM25 over name and description as one text.
 
     Args:
-        products: columns product_id, name and, where the shop has it, description.
+        products: clean/products: product_id and what a name is made of, `_NAMED`; description where the shop has it.
     """
     described = products["description"] if "description" in products else pd.Series("", index=products.index)
-    texts = products["name"].fillna("") + " " + described.fillna("")
-    docs = [("", "", "", "", without_markup(text)) for text in texts]
+    texts = zip(_names(products), described.fillna(""), strict=True)
+    docs = [("", "", "", "", without_markup(f"{name} {text}")) for name, text in texts]
     flat = dict.fromkeys(FIELDS, 1.0)
     config = IndexConfig(k1=1.2, weights=flat, b=dict.fromkeys(FIELDS, 0.75))
     postings, statistics = Postings.of(docs, config)
@@ -130,6 +132,14 @@ def bm25(products: pd.DataFrame) -> Search:
         return [ids[doc] for doc in index.top(known, DEPTH).docs]
 
     return search
+
+
+def _names(products: pd.DataFrame) -> list[str]:
+    """What a shopper reads: the shop's own names, composed ones where it has none."""
+    told = products.reindex(columns=list(_NAMED)).astype(object)
+    told = told.where(told.notna(), None)
+    rows = told.itertuples(index=False, name=None)
+    return [product_name(**dict(zip(_NAMED, row, strict=True))) for row in rows]
 
 
 def misspelt(query: str) -> str:

@@ -65,7 +65,7 @@ class Fusion:
     weights: Mapping[str, float] | None = None
     """Feature -> weight; None: reciprocal rank, which needs nothing learned."""
     judged: Mapping[str, str] = field(default_factory=dict)
-    """Artefact -> sha256 of the indexes behind the verdict."""
+    """Artefact -> sha256 of what the verdict was given on."""
 
     def save(self, path: Path, **said: Any) -> Path:
         """Writes the one JSON file of this artefact; `said` goes beside the weights."""

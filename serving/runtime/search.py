@@ -299,11 +299,12 @@ def load(paths: Mapping[str, Path], catalogue: Catalogue) -> SearchEngine:
 
     Args:
         paths: artefact name -> file, stored under its sha256 and verified by the caller; of them `encoder`,
-            `tokenizer`, `faiss_index` and `keyword_index` are read, and `search_fusion` where it is there.
+            `tokenizer`, `faiss_index` and `keyword_index` are read, and `search_fusion` where it is there; those that
+            it was judged with must be among them.
         catalogue: the release's products.
 
     Raises:
-        ArtefactRefused: one is missing, or the index was built by another encoder.
+        ArtefactRefused: one is missing, the index was built by another encoder, or the verdict is on other artefacts.
     """
     import faiss
 
@@ -320,9 +321,10 @@ def load(paths: Mapping[str, Path], catalogue: Catalogue) -> SearchEngine:
         )
     fusion = Fusion.load(paths["search_fusion"]) if "search_fusion" in paths else Fusion()
     for name, sha256 in fusion.judged.items():
-        if paths[name].name != sha256:
+        held = paths[name].name if name in paths else "none"
+        if held != sha256:
             raise ArtefactRefused(
-                f"the fusion was judged with {name} {sha256[:12]}, the release holds {paths[name].name[:12]}; "
+                f"the fusion was judged with {name} {sha256[:12]}, the release holds {held[:12]}; "
                 "let rebuild_index judge the index and assemble the release again"
             )
     faiss.omp_set_num_threads(1)

@@ -12,8 +12,9 @@ import pytest
 from data_contracts.artefact_store import ArtefactStore
 from data_contracts.contract import load_contract
 from data_contracts.errors import ArtefactRefused
-from data_contracts.lake import arrow_schema
+from data_contracts.lake import arrow_schema, snapshot_digest
 from data_contracts.partitions import describe, encode, writing
+from data_contracts.release import Reproducible
 from data_contracts.shop import load_shop
 from mercato import paths, tuning
 from mercato.paths import sha256_file
@@ -69,18 +70,23 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> None:
 def settings(tmp_path: Path) -> Settings:
     """A lake with forty products and nothing else."""
     settings = Settings(home=tmp_path, mlflow_url="none")
-    contract, known = load_contract("products"), AT - timedelta(days=2)
+    land(settings, AT - timedelta(days=2), [name for _, name in PRODUCTS])
+    return settings
+
+
+def land(settings: Settings, known: datetime, names: list[str]) -> None:
+    """A partition of clean/products."""
+    contract = load_contract("products")
     empty = dict.fromkeys(each.name for each in contract.columns)
     rows = [
         {**empty, "product_id": f"p{at:02}", "name": name, "event_time": known, "known_at": known}
-        for at, (_, name) in enumerate(PRODUCTS)
+        for at, name in enumerate(names)
     ]
     table = pa.Table.from_pylist(rows, arrow_schema(contract))
     data, day = encode(table), load_shop(settings.shop).business_day(known)
     with writing(paths.lake(settings)) as out:
         said = {"table": "products", "layer": "clean", "ds": day, "contract": contract.label, "inputs": {}}
         out.put(data, describe(table, data, **said))
-    return settings
 
 
 def pairs_of(settings: Settings, until: datetime = AT) -> DatasetManifest:
@@ -109,9 +115,15 @@ def test_the_pairs_hold_no_query_that_is_kept_for_judging(settings: Settings) ->
 def test_a_tuned_encoder_that_finds_more_encodes_the_products(
     settings: Settings, config: TuningConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It wins on queries it never saw, and train_embeddings takes it; without new pairs nothing is tuned again."""
+    """It wins on queries it never saw, and train_embeddings takes it; without new pairs nothing is tuned again.
+
+    The folder of an earlier run that was killed and never resumed goes with its own.
+    """
     pairs_of(settings)
+    killed = settings.root / "tuning" / settings.shop / "older-20171127" / "checkpoint-50"
+    killed.mkdir(parents=True)
     done = tuning.tune_encoder(settings, AT, config)
+    assert not killed.exists()
     said = encoder_choice.report(store(settings), AT)
     assert said is not None
     assert done["chosen"] == said["chosen"] == "tuned", said
@@ -122,16 +134,32 @@ def test_a_tuned_encoder_that_finds_more_encodes_the_products(
     assert said["int8_loss"] == pytest.approx(scores["tuned"]["ndcg_at_10"] - scores["int8"]["ndcg_at_10"], abs=2e-4)
     assert said["int8"] == (said["int8_loss"] < tuning.MAX_INT8_LOSS)
     monkeypatch.setattr(embeddings, "EncoderConfig", lambda: EncoderConfig(base_model=config.base_model, threads=1))
+    told: dict[str, Any] = {}
+    plain = jobs.record
+
+    def record(settings: Settings, name: str, save: Any, **given: Any) -> Any:
+        told[name] = given["config"]
+        return plain(settings, name, save, **given)
+
+    monkeypatch.setattr(jobs, "record", record)
     jobs.train_embeddings(settings, LATER)
     assert newest(settings, "encoder") == said["files"]["chosen_encoder"]
+    encoder = store(settings).newest_ref("encoder", until=LATER)
+    assert encoder is not None
+    assert encoder.artefact.reproducible is Reproducible.QUALITY
+    chosen = encoder_choice.newest(store(settings), LATER, config.base_model)
+    assert chosen is not None
+    assert (chosen.run_id, chosen.pairs) == (done["run_id"], said["pairs"])
+    assert told["encoder"] == told["product_vectors"]
+    assert told["encoder"].items() >= {"encoder_choice": chosen.run_id, "search_pairs": chosen.pairs}.items()
     assert vectors_by(settings) == newest(settings, "encoder")
     with pytest.raises(NotEnoughData, match=r"found 0 pairs that the last tuning did not see, need 640"):
         tuning.tune_encoder(settings, LATER, config)
     other = ArtefactStore(replace(paths.lake(settings), root=str(settings.root / "replay")))
     encoder_choice.copy(store(settings), other, AT)
-    assert encoder_choice.files(other, AT, config.base_model) is not None
-    assert encoder_choice.files(other, AT, "package:another_base") is None
-    assert encoder_choice.files(other, AT - timedelta(days=1), config.base_model) is None
+    assert encoder_choice.newest(other, AT, config.base_model) is not None
+    assert encoder_choice.newest(other, AT, "package:another_base") is None
+    assert encoder_choice.newest(other, AT - timedelta(days=1), config.base_model) is None
 
 
 EncoderConfig = embeddings.EncoderConfig
@@ -154,11 +182,25 @@ def vectors_by(settings: Settings) -> str:
 def test_a_tuned_encoder_that_finds_no_more_stays_on_the_shelf(
     settings: Settings, config: TuningConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With a learning rate that teaches nothing, the un-tuned encoder ships, byte for byte."""
+    """With a learning rate that teaches nothing, the un-tuned encoder ships, byte for byte.
+
+    Products that land while it trains are not among those that it says it read.
+    """
     monkeypatch.setattr(tuning, "MAX_INT8_LOSS", -1.0)
     pairs_of(settings)
+    read = snapshot_digest(paths.lake(settings), "products", event_before=AT, known_before=AT)
+    plain = tuning.tune
+
+    def while_products_land(*given: Any) -> Any:
+        land(settings, AT - timedelta(days=1), ["lamp in gold"])
+        return plain(*given)
+
+    monkeypatch.setattr(tuning, "tune", while_products_land)
     done = tuning.tune_encoder(settings, AT, config.model_copy(update={"learning_rate": 1e-12, "max_steps": 2}))
     assert (done["chosen"], done["int8"]) == ("un-tuned", False)
+    kept = store(settings).newest_ref(encoder_choice.REPORT, until=AT)
+    assert kept is not None
+    assert kept.snapshots["products"] == read
     model, _ = embeddings.export_onnx(EncoderConfig(base_model=config.base_model), tmp_path)
     assert newest(settings, "chosen_encoder") == sha256_file(model)
 

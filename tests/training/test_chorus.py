@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 
 from data_contracts.shop import load_shop
 from mercato import paths
@@ -146,6 +147,11 @@ def test_queries_that_nothing_answers_are_reported_and_gate_nothing(loaded: Load
     assert str(found) == "0.500 of 2 queries, no gate"
 
 
+def older_format(_settings: Settings, _release_id: str) -> Loaded:
+    """A release whose files lack what this code reads."""
+    raise KeyError("fields")
+
+
 def test_a_catalogue_alone_makes_a_release_that_searches_and_recommends_without_failing(
     settings: Settings, sample: None
 ) -> None:
@@ -163,11 +169,15 @@ def test_a_catalogue_alone_makes_a_release_that_searches_and_recommends_without_
     assert len(stages.results) == 5
     routing_store(settings).write("chorus", seen=0, weights={made["release_id"]: 10_000}, salt="s", reason="t", at=AT)
     assert judge_index(settings, AT)["ndcg_judged"] == said["ndcg_judged"]  # no worse than what is live: itself
+    with pytest.MonkeyPatch.context() as patch, structlog.testing.capture_logs() as logged:
+        patch.setattr(search_jobs, "of_release", older_format)
+        assert judge_index(settings, AT)["ndcg_judged"] == said["ndcg_judged"]
+    assert [each["release_id"] for each in logged if each["event"] == "live.no_rival"] == [made["release_id"]]
     scored = evaluate_search(settings, made["release_id"])
     assert {row["method"] for row in scored["rows"]} >= {"served", "bm25", "keyword alone", "reciprocal rank"}
     best = next(row for row in scored["rows"] if row["method"] == "served" and row["asked"] == "as written")
     assert best["ndcg_judged"] == pytest.approx(said["ndcg_judged"], abs=1e-3)
-    assert engine.fusion.judged.keys() == {"keyword_index", "faiss_index"}
+    assert engine.fusion.judged.keys() == {"keyword_index", "faiss_index", "product_features", "query_lexicon"}
     spread = search_quality.score(search_quality.served(engine), golden_sample())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(diversity, "MOST", diversity.FIRST)

@@ -38,6 +38,18 @@ def test_an_index_that_finds_too_little_is_refused(tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "index").exists()
 
 
+def test_codes_have_a_floor_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IVF-PQ may find fewer than whole vectors must, and is refused below its own floor."""
+    found = np.random.default_rng(0).standard_normal((1_500, 96)).astype(np.float32)
+    vectors = found / np.linalg.norm(found, axis=1, keepdims=True)
+    sizes = {"exact_below": 500, "quantised_from": 1_000}
+    with pytest.raises(IndexNotGood, match=r"exact 100 nearest, needed 0\.8;"):
+        build_vector_index(vectors, tmp_path / "index", **sizes)
+    assert not (tmp_path / "index").exists()
+    monkeypatch.setattr("training.index.MIN_RECALL_QUANTISED", 0.1)
+    assert 0.1 < build_vector_index(vectors, tmp_path / "index", **sizes) < 0.8
+
+
 def test_recall_of_an_exact_index_is_one() -> None:
     """Every one of the nearest is found."""
     import faiss

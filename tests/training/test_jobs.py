@@ -16,6 +16,7 @@ from mercato.quality import evaluate_release
 from mercato.search_quality import judge_index
 from mercato.settings import Settings
 from serving.runtime import artefacts, search
+from serving.runtime.fusion import Fusion
 from tests.lake_maker import sample_shop
 from tests.serving.small_release import write_encoder
 from tests.training.small_intent import small_intent
@@ -115,13 +116,33 @@ def test_fitting_again_leaves_the_same_bytes(settings: Settings, manifest: Manif
     assert again["sha256"] == manifest.identity.artefacts[model].sha256
 
 
-def test_an_index_that_was_not_judged_cannot_be_served(settings: Settings, manifest: Manifest, tmp_path: Path) -> None:
-    """The verdict names the indexes it was given on; others are refused."""
+@pytest.mark.parametrize("name", ["keyword_index", "faiss_index", "product_features", "query_lexicon"])
+def test_an_index_that_was_not_judged_cannot_be_served(
+    settings: Settings, manifest: Manifest, tmp_path: Path, name: str
+) -> None:
+    """The verdict names what it was given on; anything else is refused, and so is nothing in its place."""
     files = dict(ArtefactStore(paths.lake(settings)).fetch(manifest))
+    catalogue = artefacts.load(files).catalogue
     other = tmp_path / ("0" * 64)
-    other.write_bytes(files["faiss_index"].read_bytes())
-    with pytest.raises(ArtefactRefused, match="judged with faiss_index"):
-        search.load({**files, "faiss_index": other}, artefacts.load(files).catalogue)
+    other.write_bytes(files[name].read_bytes())
+    with pytest.raises(ArtefactRefused, match=f"judged with {name}"):
+        search.load({**files, name: other}, catalogue)
+    del files[name]
+    with pytest.raises(ArtefactRefused, match=name):
+        search.load(files, catalogue)
+
+
+def test_an_older_verdict_on_two_indexes_still_loads(settings: Settings, manifest: Manifest, tmp_path: Path) -> None:
+    """It says nothing of the lexicon, so any lexicon goes with it."""
+    files = dict(ArtefactStore(paths.lake(settings)).fetch(manifest))
+    judged = {name: files[name].name for name in ("keyword_index", "faiss_index")}
+    older = Fusion(None, judged).save(tmp_path / "fusion")
+    search.load({**files, "search_fusion": older}, artefacts.load(files).catalogue)
+
+
+def test_a_release_says_how_much_its_vector_index_finds(manifest: Manifest) -> None:
+    """The recall that was measured when it was built."""
+    assert manifest.provenance.metrics["faiss_index.recall_at_100"] == 1.0
 
 
 def test_an_index_of_another_encoder_cannot_be_served(settings: Settings, manifest: Manifest, tmp_path: Path) -> None:

@@ -74,6 +74,21 @@ def test_a_pair_near_a_query_kept_for_judging_is_refused() -> None:
     assert 0 < len(made) < len(pairs.pairs([structural], [], PairConfig(noisy_share=1)))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_no_misspelt_copy_of_a_query_kept_for_judging_teaches(seed: int) -> None:
+    """The copy shares too few letters with "bluetooth speaker" to be told from it, so it is never written."""
+    config, held = PairConfig(noisy_share=1, seed=seed), ["bluetooth speaker", "gaming mouse", "frozen chicken"]
+    asked = ["bluetooth speakers", "gaming mouse", "frozen chicken", "oak wardrobe"]
+    rows = pd.DataFrame({"query": asked, "product_id": [f"p{at}" for at in range(4)]})
+    rows = rows.assign(origin="attribute", noisy=False, event_time=AT, known_at=AT)
+    made = pairs.pairs([rows], held, config)
+    assert set(made["product_id"]) == {"p3"}
+    milk = rows.iloc[3:].assign(query="milk")
+    written = pairs.pairs([milk], [], config).query("noisy")["query"].tolist()
+    again = pairs.pairs([milk], written, config)
+    assert again["query"].tolist() == ["milk"], "what the noise writes may be near a query kept for judging too"
+
+
 def test_a_piece_of_a_name_is_words_in_a_row_without_codes() -> None:
     """Out of "Glow 40W desk lamp with clamp" come pieces of "desk lamp with clamp" only, two to four words long."""
     for seed in range(20):
@@ -150,6 +165,12 @@ def test_products_of_the_same_baskets_and_department_are_near() -> None:
     assert made[["query", "product_id"]].to_numpy().tolist() == [
         ["glow 40w desk lamp with clamp, light", "p1"],
     ]
+
+
+def test_a_product_that_left_the_shop_is_bought_with_nothing() -> None:
+    """Baskets know products that the catalogue has no more; they are no product of the department that none names."""
+    made = pairs.bought_together(Catalogue.of(LAMPS), LAMPS, {"p0": ["gone", "p1"]}, PairConfig())
+    assert made["product_id"].tolist() == ["p1"]
 
 
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz 0123456789", max_size=30), st.integers(0, 2**32 - 1))

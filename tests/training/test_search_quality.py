@@ -87,3 +87,11 @@ def test_the_baseline_reads_name_and_description() -> None:
         }
     )
     assert sorted(bm25(products)("mouse mice")) == ["1", "2"]
+
+
+def test_the_baseline_reads_composed_names_where_a_shop_has_none() -> None:
+    """Such a shop is The Complete Journey: a name is type, size and brand."""
+    fields = {"product_id": ["1", "2"], "name": [None, None], "product_type": ["FLUID MILK", None]}
+    more = {"package_size": ["1 GA", None], "brand": ["National", "Private"], "category": ["MILK", "BREAD:ITALIAN"]}
+    found = bm25(pd.DataFrame({**fields, **more, "description": [None, None]}))
+    assert [found(query) for query in ("milk", "national milk", "italian")] == [["1"], ["1"], ["2"]]
