@@ -2,23 +2,25 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from ibis import _
 from numpy.typing import NDArray
 
 from data_contracts.checks import BROKEN, WARNED, mark_rows
 from data_contracts.contract import Contract, load_contract
 from data_contracts.errors import SourceMissing
-from data_contracts.lake import arrow_schema, connect
+from data_contracts.lake import arrow_schema, clean_rows, connect
 from data_contracts.partitions import (
     Manifest,
     Partitions,
@@ -35,6 +37,7 @@ from mercato.paths import Lake
 from training.days import by_known_at, chunks, each_day, in_order, split_by_day
 from training.judging import Past, Tally, alarms, judge
 from training.mapping import SOURCE, Customers, mapped
+from training.raw import read_raw
 from training.sums import added_up, running_totals
 
 CONFLICT = "key_conflict"
@@ -126,7 +129,7 @@ def clean(  # noqa: PLR0913 - the window has two ends
     by_day = {each.ds: each for each in raw}
     past = Past.of(lake, shop, table, since, until) if scheduled else None
     with writing(lake) as out:
-        for chunk in chunks({each.ds: each.rows for each in raw}):
+        for chunk in _alike(raw, paths):
             good, bad = _checked(job, chunk)
             _put(job, out, "clean", good, [by_day[day] for day in chunk])
             _put(job, out, "quarantine", bad, [by_day[day] for day in chunk])
@@ -152,9 +155,15 @@ def clean(  # noqa: PLR0913 - the window has two ends
     )
 
 
+def _alike(raw: list[Manifest], paths: dict[date, str]) -> Iterator[list[date]]:
+    """Days brought into memory at once: of one schema, so that each is cleaned as it is when it comes alone."""
+    for _schema, some in groupby(raw, key=lambda each: pq.read_schema(paths[each.ds])):
+        yield from chunks({each.ds: each.rows for each in some})
+
+
 def _marked(job: _Job, days: Iterable[date]) -> Any:
     """The raw rows of some days in contract columns, with the names of the rules that each breaks."""
-    raw = job.con.read_parquet([job.raw[day] for day in days], hive_partitioning=False)
+    raw = read_raw(job.con, [job.raw[day] for day in days], job.shop.table(job.contract.name).columns)
     rows, source_rules = mapped(raw, job.shop, job.contract, job.customers)
     return mark_rows(rows, job.contract, source_rules)
 
@@ -271,11 +280,11 @@ def references(lake: Lake, con: Any, contract: Contract) -> dict[str, pa.Array]:
         if rule.implementation != "referenceHeld":
             continue
         table, column = rule.arguments.to.split(".")
-        paths = [part_path(lake, each) for each in manifests(lake, "clean", table)]
-        if not paths:
+        there = manifests(lake, "clean", table)
+        if not there:
             raise SourceMissing(
                 f"{contract.name} refers to {rule.arguments.to}, and {table} is not clean yet: clean it first"
             )
-        rows = con.read_parquet(paths, hive_partitioning=False)
+        rows = clean_rows(con, lake, load_contract(table), there)
         values[rule.name] = rows.select(column).distinct().to_pyarrow()[column].combine_chunks()
     return values
