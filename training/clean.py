@@ -26,6 +26,7 @@ from data_contracts.partitions import (
     Partitions,
     describe,
     encode,
+    let_go,
     manifests,
     one_at_a_time,
     part_path,
@@ -35,6 +36,7 @@ from data_contracts.shop import Shop
 from mercato.identity import Identity
 from mercato.paths import Lake
 from training.days import by_known_at, chunks, each_day, in_order, split_by_day
+from training.errors import RawLetGo
 from training.judging import Past, Tally, alarms, judge
 from training.mapping import SOURCE, Customers, mapped
 from training.raw import read_raw
@@ -115,12 +117,16 @@ def clean(  # noqa: PLR0913 - the window has two ends
         TableRuleBroken: with counts and examples.
         CorruptFile: a raw partition is not the one its manifest names.
         NoWindow: the window is not whole business days.
+        RawLetGo: lines add up, and retention has let go raw days that may hold others of the same keys.
         OutOfSpace: the disk is full.
     """
     days = shop.whole_days(since, until)
     raw = manifests(lake, "raw", table, days[0], days[-1])
     contract = load_contract(table)
-    before = manifests(lake, "raw", table, None, days[0] - timedelta(days=1)) if shop.table(table).sums else []
+    before = []
+    if shop.table(table).sums:
+        _need_lines(lake, shop, table, raw)
+        before = manifests(lake, "raw", table, None, days[0] - timedelta(days=1))
     paths = {each.ds: part_path(lake, each) for each in before}
     paths |= {each.ds: part_path(lake, each, verify=True) for each in raw}
     con = connect(threads=os.cpu_count() or 1)
@@ -153,6 +159,21 @@ def clean(  # noqa: PLR0913 - the window has two ends
         measured={each.rule.name: each.value for each in found},
         alarms=alarms(found),
     )
+
+
+def _need_lines(lake: Lake, shop: Shop, table: str, raw: list[Manifest]) -> None:
+    """RawLetGo when a line of `raw` is of a day that was let go: its total would lack the lines that lay there."""
+    gone = let_go(lake, "raw", table)
+    if not gone:
+        return
+    end = shop.day_bounds(gone[-1])[1]
+    older = [each.ds for each in raw if each.event_time_min is not None and each.event_time_min < end]
+    if older:
+        raise RawLetGo(
+            f"{shop.name}.{table} adds lines up, {len(older)} raw days, {older[0]} to {older[-1]}, have lines of "
+            f"{gone[-1]} or before, and {len(gone)} raw days, {gone[0]} to {gone[-1]}, were let go after "
+            "MERCATO_KEEP_RAW_DAYS: totals would lack what lay there; leave the clean days as they are"
+        )
 
 
 def _alike(raw: list[Manifest], paths: dict[date, str]) -> Iterator[list[date]]:
