@@ -12,7 +12,7 @@ from airflow.sdk import dag, task
 
 from dags import assets
 from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
-from dags.runs import after, nightly, publish, settings, until
+from dags.runs import after, nightly, publish, settings, shop, until
 
 READS = {
     "product_corpus": ("products", "transactions"),
@@ -45,6 +45,8 @@ def build_datasets() -> None:
     """One task per dataset."""
     ready = after("clean_tables")
     for name, reads in READS.items():
+        if name == "recommendation_examples" and not shop().sells:  # a catalogue alone has nothing to recommend from
+            continue
         inlets = [assets.clean(table) for table in reads]
         ready >> build.override(task_id=f"build_{name}", inlets=inlets, outlets=[assets.dataset(name)])(name)
 

@@ -2,7 +2,8 @@
 
 Started by a watcher of each source with `drop: true` in the shop's YAML, once files are whole. A day that is over
 and was not extracted yet is extracted by the source's rule; a row that a day extracted before lacks is a late
-correction, known at the instant at which its file was seen, and cleaned with that day's nightly run.
+correction, known at the instant at which its file was seen, and cleaned with that day's nightly run. Days that an
+earlier run extracted and did not clean are cleaned too.
 Runbook: docs/runbooks/receive_files.md
 """
 
@@ -37,11 +38,11 @@ def extract(table: str, **context: Any) -> dict[str, Any]:
 
 @task(trigger_rule=TriggerRule.NONE_FAILED)
 def window(found: list[dict[str, Any] | None]) -> dict[str, str]:
-    """The days that were filled, of all tables together; skipped when there is none."""
-    filled = [each for each in found if each and each["since"]]
-    if not filled:
-        raise AirflowSkipException("no day is over that was not extracted before; late rows are cleaned tonight")
-    return {"since": min(each["since"] for each in filled), "until": filled[0]["until"]}
+    """The days to clean, of all tables together, those that a failed run left too; skipped when there is none."""
+    unclean = [each for each in found if each and each["since"]]
+    if not unclean:
+        raise AirflowSkipException("every day that is over is clean; late rows are cleaned tonight")
+    return {"since": min(each["since"] for each in unclean), "until": unclean[0]["until"]}
 
 
 @dag(

@@ -91,9 +91,9 @@ def as_of(  # noqa: PLR0913 - lake and table, then names
     known = (_.event_time < event_before) & (_.known_at < known_before)
     parts = []
     if apart or not mixed:
-        parts.append(_rows(con, lake, contract, apart).filter(known))
+        parts.append(clean_rows(con, lake, contract, apart).filter(known))
     if mixed:
-        parts.append(_latest(_rows(con, lake, contract, mixed).filter(known), contract))
+        parts.append(_latest(clean_rows(con, lake, contract, mixed).filter(known), contract))
     rows = parts[0] if len(parts) == 1 else ibis.union(*parts)
     return rows if since is None else rows.filter(_.event_time >= since)
 
@@ -176,10 +176,12 @@ def _stands_alone(one: Manifest, others: list[Manifest], contract: Contract) -> 
     )
 
 
-def _rows(con: Any, lake: Lake, contract: Contract, read: list[Manifest]) -> Any:
+def clean_rows(con: Any, lake: Lake, contract: Contract, read: Sequence[Manifest], *, verify: bool = False) -> Any:
+    """Every row of clean partitions, in all columns of the contract in force, as an Ibis table."""
     if not read:
         return ibis.memtable(arrow_schema(contract).empty_table())
-    rows = con.read_parquet([part_path(lake, each) for each in read], hive_partitioning=False, union_by_name=True)
+    paths = [part_path(lake, each, verify=verify) for each in read]
+    rows = con.read_parquet(paths, hive_partitioning=False, union_by_name=True)
     # Partitions from before a column was added: the contract only lets optional ones come.
     later = [column for column in arrow_schema(contract) if column.name not in rows.columns]
     return rows.mutate(**{each.name: ibis.null(ibis.dtype(each.type)) for each in later}) if later else rows

@@ -2,28 +2,31 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from ibis import _
 from numpy.typing import NDArray
 
 from data_contracts.checks import BROKEN, WARNED, mark_rows
 from data_contracts.contract import Contract, load_contract
 from data_contracts.errors import SourceMissing
-from data_contracts.lake import arrow_schema, connect
+from data_contracts.lake import arrow_schema, clean_rows, connect
 from data_contracts.partitions import (
     Manifest,
     Partitions,
     describe,
     encode,
+    let_go,
     manifests,
     one_at_a_time,
     part_path,
@@ -33,8 +36,10 @@ from data_contracts.shop import Shop
 from mercato.identity import Identity
 from mercato.paths import Lake
 from training.days import by_known_at, chunks, each_day, in_order, split_by_day
+from training.errors import RawLetGo
 from training.judging import Past, Tally, alarms, judge
 from training.mapping import SOURCE, Customers, mapped
+from training.raw import read_raw
 from training.sums import added_up, running_totals
 
 CONFLICT = "key_conflict"
@@ -112,12 +117,16 @@ def clean(  # noqa: PLR0913 - the window has two ends
         TableRuleBroken: with counts and examples.
         CorruptFile: a raw partition is not the one its manifest names.
         NoWindow: the window is not whole business days.
+        RawLetGo: lines add up, and retention has let go raw days that may hold others of the same keys.
         OutOfSpace: the disk is full.
     """
     days = shop.whole_days(since, until)
     raw = manifests(lake, "raw", table, days[0], days[-1])
     contract = load_contract(table)
-    before = manifests(lake, "raw", table, None, days[0] - timedelta(days=1)) if shop.table(table).sums else []
+    before = []
+    if shop.table(table).sums:
+        _need_lines(lake, shop, table, raw)
+        before = manifests(lake, "raw", table, None, days[0] - timedelta(days=1))
     paths = {each.ds: part_path(lake, each) for each in before}
     paths |= {each.ds: part_path(lake, each, verify=True) for each in raw}
     con = connect(threads=os.cpu_count() or 1)
@@ -126,7 +135,7 @@ def clean(  # noqa: PLR0913 - the window has two ends
     by_day = {each.ds: each for each in raw}
     past = Past.of(lake, shop, table, since, until) if scheduled else None
     with writing(lake) as out:
-        for chunk in chunks({each.ds: each.rows for each in raw}):
+        for chunk in _alike(raw, paths):
             good, bad = _checked(job, chunk)
             _put(job, out, "clean", good, [by_day[day] for day in chunk])
             _put(job, out, "quarantine", bad, [by_day[day] for day in chunk])
@@ -152,9 +161,30 @@ def clean(  # noqa: PLR0913 - the window has two ends
     )
 
 
+def _need_lines(lake: Lake, shop: Shop, table: str, raw: list[Manifest]) -> None:
+    """RawLetGo when a line of `raw` is of a day that was let go: its total would lack the lines that lay there."""
+    gone = let_go(lake, "raw", table)
+    if not gone:
+        return
+    end = shop.day_bounds(gone[-1])[1]
+    older = [each.ds for each in raw if each.event_time_min is not None and each.event_time_min < end]
+    if older:
+        raise RawLetGo(
+            f"{shop.name}.{table} adds lines up, {len(older)} raw days, {older[0]} to {older[-1]}, have lines of "
+            f"{gone[-1]} or before, and {len(gone)} raw days, {gone[0]} to {gone[-1]}, were let go after "
+            "MERCATO_KEEP_RAW_DAYS: totals would lack what lay there; leave the clean days as they are"
+        )
+
+
+def _alike(raw: list[Manifest], paths: dict[date, str]) -> Iterator[list[date]]:
+    """Days brought into memory at once: of one schema, so that each is cleaned as it is when it comes alone."""
+    for _schema, some in groupby(raw, key=lambda each: pq.read_schema(paths[each.ds])):
+        yield from chunks({each.ds: each.rows for each in some})
+
+
 def _marked(job: _Job, days: Iterable[date]) -> Any:
     """The raw rows of some days in contract columns, with the names of the rules that each breaks."""
-    raw = job.con.read_parquet([job.raw[day] for day in days], hive_partitioning=False)
+    raw = read_raw(job.con, [job.raw[day] for day in days], job.shop.table(job.contract.name).columns)
     rows, source_rules = mapped(raw, job.shop, job.contract, job.customers)
     return mark_rows(rows, job.contract, source_rules)
 
@@ -271,11 +301,11 @@ def references(lake: Lake, con: Any, contract: Contract) -> dict[str, pa.Array]:
         if rule.implementation != "referenceHeld":
             continue
         table, column = rule.arguments.to.split(".")
-        paths = [part_path(lake, each) for each in manifests(lake, "clean", table)]
-        if not paths:
+        there = manifests(lake, "clean", table)
+        if not there:
             raise SourceMissing(
                 f"{contract.name} refers to {rule.arguments.to}, and {table} is not clean yet: clean it first"
             )
-        rows = con.read_parquet(paths, hive_partitioning=False)
+        rows = clean_rows(con, lake, load_contract(table), there)
         values[rule.name] = rows.select(column).distinct().to_pyarrow()[column].combine_chunks()
     return values

@@ -32,7 +32,7 @@ class SourceChanged(TrainingError):
 
 
 class RawLetGo(TrainingError):
-    """Days that an extraction must compare with were let go; what their source has would all count as new."""
+    """Raw days were let go that an extraction must compare with, or whose lines are part of the totals to clean."""
 
 
 class SourceDown(TransientError):

@@ -9,6 +9,7 @@ from typing import Any
 
 import ibis
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pyarrow.types as pt
 from ibis import _
 
@@ -37,6 +38,7 @@ from training.days import by_known_at, chunks, each_day, in_order, split_by_day
 from training.errors import RawLetGo, SourceChanged
 from training.mapping import rejected
 from training.moments import UTC_TIME, event_time, timestamp
+from training.raw import TYPES, read_raw
 from training.staging import staging
 
 _TICK = timedelta(microseconds=1)
@@ -94,12 +96,6 @@ class _Job:
         """The first row's source values, without customers' ids."""
         open_columns = [name for name in self.columns if name not in self.shop.identity_columns]
         return dict(rows.select(open_columns).slice(0, 1).to_pylist()[0])
-
-    def raw(self, first: date, last: date | None = None) -> Any | None:
-        """All raw rows from the partition `first` on (to `last`), or None."""
-        there = manifests(self.lake, "raw", self.table, first, last)
-        paths = [part_path(self.lake, each) for each in there]
-        return self.con.read_parquet(paths, hive_partitioning=False) if paths else None
 
 
 @one_at_a_time
@@ -266,16 +262,26 @@ def _write_history(job: _Job, rows: Any, out: Partitions, days: list[date]) -> t
     counts = _rows_per_day(job.shop, rows)
     if job.spec.known_at.overlap:
         counts = {day: counts.get(day, 0) for day in days}
-    other_rule = any(
-        each.inputs.get("known_at") != _rule(job.spec) for each in manifests(job.lake, "raw", job.table) if each.history
-    )
+    there = manifests(job.lake, "raw", job.table)
+    other_rule = any(each.inputs.get("known_at") != _rule(job.spec) for each in there if each.history)
     new, quiet = 0, quiet_days(job.lake, job.table)
     for chunk in chunks(counts):
         since, until = job.shop.day_start(chunk[0]), job.shop.day_bounds(chunk[-1])[1]
         frame = by_known_at(rows.filter(_.known_at >= since, _.known_at < until).to_pyarrow())
-        for day, part, data in each_day(partial(_encoded, job), list(split_by_day(job.shop, frame, chunk))):
+        parts = [(day, _not_taken(job, there, day, part)) for day, part in split_by_day(job.shop, frame, chunk)]
+        for day, part, data in each_day(partial(_encoded, job), parts):
             new += _write_day(job, out, day, part, data, quiet=day in quiet, look_everywhere=other_rule)
     return sum(counts.values()), len(counts), new
+
+
+def _not_taken(job: _Job, there: list[Manifest], day: date, part: pa.Table) -> pa.Table:
+    """A day that was not extracted yet, without the rows that later days hold already: as late ones or corrections."""
+    if any(each.ds == day for each in there):
+        return part
+    end = job.shop.day_bounds(day)[1]
+    # Nothing is known before it happens: a partition of later events only has none of this day's rows.
+    later = [each.ds for each in there if each.ds > day and each.event_time_min and each.event_time_min < end]
+    return _unseen(job, ibis.memtable(part), min(later), max(later)).to_pyarrow() if later and part.num_rows else part
 
 
 def _encoded(job: _Job, day: date, rows: pa.Table) -> tuple[date, pa.Table, bytes]:
@@ -312,7 +318,7 @@ def _reconcile(  # noqa: PLR0913 - a day's rows, those that are there, and wheth
             "params) to take them in as known from now on, or state how late rows may come as known_at.overlap in "
             f"shops/{job.shop.name}.yaml"
         )
-    if missing.num_rows or there is not None:
+    if missing.num_rows or there is not None or job.spec.known_at.overlap:
         _merge(job, out, day, missing, history=True)
     return int(missing.num_rows)
 
@@ -333,21 +339,41 @@ def _add_corrections(job: _Job, rows: Any, out: Partitions, first: date, observe
 
 
 def _unseen(job: _Job, rows: Any, first: date, last: date | None = None) -> Any:
-    """Rows of which raw has none with the same source columns, in any partition from `first` on (to `last`)."""
-    raw = job.raw(first, last)
-    if raw is None:
-        return rows
-    same = rows.select(*job.columns).difference(raw.select(*job.columns))
-    matches = [rows[name].identical_to(same[name]) for name in job.columns]
-    return rows.semi_join(same, matches)
+    """Rows of which raw has none with the same source columns, in any partition from `first` on (to `last`).
+
+    Where lines add up, a partition from before a column was declared is asked for the others only: a line that has
+    got a value in the new column since is the same line, not one more.
+    """
+    there = manifests(job.lake, "raw", job.table, first, last)
+    held: dict[tuple[str, ...], list[str]] = {}
+    for path in (part_path(job.lake, each) for each in there):
+        names = set(pq.read_schema(path).names) if job.spec.sums else set(job.columns)
+        held.setdefault(tuple(name for name in job.columns if name in names), []).append(path)
+    for columns, paths in held.items():
+        raw = read_raw(job.con, paths, job.spec.columns)
+        kinds = {name: _common(rows[name].type(), raw[name].type(), job.spec.columns[name]) for name in columns}
+        values, others = (each.select(**{n: _as(each[n], kind) for n, kind in kinds.items()}) for each in (rows, raw))
+        same = values.difference(others)
+        matches = [_as(rows[name], kind).identical_to(same[name]) for name, kind in kinds.items()]
+        rows = rows.semi_join(same, matches)
+    return rows
+
+
+def _common(new: Any, held: Any, stated: str) -> Any:
+    """The type in which values of a column are compared: where it differs, numbers as fractions."""
+    return TYPES["number"] if new != held and stated == "number" else new
+
+
+def _as(value: Any, kind: Any) -> Any:
+    return value if value.type() == kind else value.try_cast(kind)
 
 
 def _merge(job: _Job, out: Partitions, day: date, more: pa.Table, *, history: bool) -> None:
     """Write a day's partition as what it holds plus `more`."""
     there = manifest(job.lake, "raw", job.table, day.isoformat())
     if there is not None:
-        old = job.con.read_parquet(part_path(job.lake, there, verify=True), hive_partitioning=False)
-        more = in_order(old.union(ibis.memtable(more)).to_pyarrow(), job.order)
+        old = job.con.read_parquet(part_path(job.lake, there, verify=True), hive_partitioning=False).to_pyarrow()
+        more = in_order(pa.concat_tables([old, more], promote_options="permissive"), job.order)
     data = encode(more)
     out.put(data, _manifest(job, day, more, data).model_copy(update={"history": history}))
 

@@ -5,7 +5,7 @@ Heavy imports are inside the functions: a task pays for its own step only.
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -69,8 +69,9 @@ def extract_table(
 def extract_arrived(settings: Settings, table: str, at: datetime) -> dict[str, Any]:
     """Counts of what files brought that were seen whole at `at`: days that are over and new, and late rows.
 
-    Days after the newest extracted one, up to the local midnight before `at`, are extracted by the source's rule
-    (`since` is None when they have no rows). What raw lacks of the days before arrives now: it is known at `at`.
+    Days after the newest extracted one, up to the local midnight before `at`, are extracted by the source's rule.
+    What raw lacks of the days before arrives now: it is known at `at`. `since` is the midnight of the first day before
+    `until` that is not clean as raw has it now, whichever run extracted it, or None.
     """
     from training.extract import extract
 
@@ -84,8 +85,15 @@ def extract_arrived(settings: Settings, table: str, at: datetime) -> dict[str, A
     if days and shop.day_start(days[0]) < since:
         before = {"since": shop.day_start(days[0]), "until": since}
         late = extract(lake, shop, table, **before, observed_at=at).new_rows
-    filled = since.isoformat() if rows else None
-    return {"table": table, "since": filled, "until": until.isoformat(), "rows": rows, "late_rows": late}
+    unclean = [day for day in _unclean(lake, table) if shop.day_start(day) < until]
+    first = shop.day_start(unclean[0]).isoformat() if unclean else None
+    return {"table": table, "since": first, "until": until.isoformat(), "rows": rows, "late_rows": late}
+
+
+def _unclean(lake: paths.Lake, table: str) -> list[date]:
+    """Days of raw, ascending, that clean/ lacks or has made from other raw rows."""
+    made_from = {each.ds: each.inputs.get("raw") for each in manifests(lake, "clean", table)}
+    return [each.ds for each in manifests(lake, "raw", table) if made_from.get(each.ds) != each.sha256]
 
 
 def clean_table(

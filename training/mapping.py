@@ -13,6 +13,7 @@ from data_contracts.shop import Shop
 from data_contracts.tables import Mapped, Table
 from mercato.identity import Identity
 from training.moments import UTC_TIME, timestamp, week_start
+from training.raw import read_raw
 
 SOURCE = "_source"
 """Struct of the source's columns without customers' ids, carried beside the mapped ones until rules are checked."""
@@ -46,7 +47,7 @@ class Customers:
 
 def customer_ids(con: Any, raw_paths: list[str], column: str) -> list[str]:
     """The shop's own ids of all customers in some raw files, sorted."""
-    raw = con.read_parquet(raw_paths, hive_partitioning=False)
+    raw = read_raw(con, raw_paths, {column: "string"})
     found = raw.select(_id=_id_text(raw[column])).filter(_._id.notnull()).distinct()  # noqa: SLF001 - an Ibis column
     return sorted(found.to_pyarrow()["_id"].to_pylist())
 

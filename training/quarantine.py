@@ -18,6 +18,7 @@ from data_contracts.lake import connect
 from data_contracts.partitions import Manifest, manifests, part_path
 from data_contracts.shop import Shop
 from mercato.paths import Lake
+from training.raw import TYPES
 from training.row_files import typed, write_rows
 
 ROW, DAY, RULES, CUSTOMER_KEY = "_row", "_day", "_rules", "_customer_key"
@@ -113,12 +114,19 @@ def export(  # noqa: PLR0913 - what and where, then names
 
 
 def source_schema(lake: Lake, shop: Shop, table: str) -> pa.Schema:
-    """Source columns and their types as raw has them; SourceMissing when nothing was extracted yet."""
+    """Source columns and their types as the newest raw day with each has them; SourceMissing without any raw day."""
     raw = manifests(lake, "raw", table)
     if not raw:
         raise SourceMissing(f"found nothing in raw/{table}: there is nothing to repair before extract_sources ran")
-    found = pq.read_schema(part_path(lake, raw[-1]))
-    return pa.schema([found.field(name) for name in shop.table(table).columns])
+    found: dict[str, pa.Field] = {}
+    columns = shop.table(table).columns
+    for each in reversed(raw):
+        schema = pq.read_schema(part_path(lake, each))
+        found |= {name: schema.field(name) for name in schema.names if name in columns and name not in found}
+        if len(found) == len(columns):
+            break
+    stated = ibis.schema({name: TYPES[kind] for name, kind in columns.items()}).to_pyarrow()
+    return pa.schema([found.get(name, stated.field(name)) for name in columns])
 
 
 def originals(lake: Lake, shop: Shop, table: str, days: set[date]) -> dict[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from data_contracts.checks import BROKEN, mark_rows
 from data_contracts.contract import load_contract
 from data_contracts.lake import connect
-from data_contracts.partitions import manifests, part_path
+from data_contracts.partitions import manifest, manifests, part_path
 from data_contracts.shop import Shop
 from data_contracts.sources import Files
 from mercato.identity import Identity
@@ -39,6 +39,7 @@ from training.quarantine import (
     source_schema,
     write_receipt,
 )
+from training.raw import read_raw
 from training.row_files import read_rows, typed
 
 _AT = "_n"
@@ -123,8 +124,11 @@ def readmit(  # noqa: PLR0913 - a lake, a shop, a table, people, a file and an i
     job.out.update({at: job.out[one] for at, one in repeats.items() if one in job.out})
     clean_rows = 0
     if good:  # also when raw had them all: a run that was killed before it cleaned is completed
-        day = shop.day_start(shop.business_day(at))
-        clean_rows = clean(lake, shop, table, identity, since=day, until=job.until).clean_rows
+        day = shop.business_day(at)
+        for since, until in _to_clean(job, given.filter(_among(pa.chunked_array([range(given.num_rows)]), good)), new):
+            clean(lake, shop, table, identity, since=since, until=until)
+        found_clean = manifest(lake, "clean", table, day.isoformat())
+        clean_rows = found_clean.rows if found_clean else 0
     reasons = Counter(name for names in job.out.values() for name in names.split(","))
     found = Readmission(
         table=table,
@@ -140,6 +144,19 @@ def readmit(  # noqa: PLR0913 - a lake, a shop, a table, people, a file and an i
     kept = found.readmitted + found.already_there + found.still_broken
     assert found.rows == kept, f"rows lost in {file}: {found}"  # noqa: S101
     return found
+
+
+def _to_clean(job: _Job, good: pa.Table, new: int) -> list[tuple[datetime, datetime]]:
+    """The windows in which rows that hold lie: the day of readmission, and where raw had some before, their own days.
+
+    Where lines add up, later totals hold the own days' too.
+    """
+    today = job.shop.business_day(job.at)
+    there = {each.ds for each in manifests(job.lake, "raw", job.table)}
+    own = {date.fromisoformat(day) for day in good[DAY].to_pylist() if day} & there if new < good.num_rows else set()
+    if own and job.shop.table(job.table).sums:
+        return [(job.shop.day_start(min(own)), job.until)]
+    return [job.shop.day_bounds(day) for day in sorted(own | {today})]
 
 
 def _refuse_unsettled(job: _Job, given: pa.Table) -> None:
@@ -208,7 +225,7 @@ def _through_the_door(job: _Job, rows: pa.Table) -> tuple[list[int], datetime]:
         return [], job.at
     contract, con = load_contract(job.table), connect()
     customers = Customers.of(con, job.shop, job.table, job.identity, paths)
-    made, rules = mapped(con.read_parquet(paths, hive_partitioning=False), door, contract, customers)
+    made, rules = mapped(read_raw(con, paths, door.table(job.table).columns), door, contract, customers)
     marked = mark_rows(made, contract, rules)
     found = marked.mutate(_n=marked[SOURCE][_AT]).drop(SOURCE).to_pyarrow()
     named = dict(zip(found[_AT].to_pylist(), found[BROKEN].to_pylist(), strict=True))

@@ -15,7 +15,7 @@ import ibis
 from ibis import _
 
 from data_contracts.contract import Contract, contract_names, load_contract
-from data_contracts.lake import arrow_schema, connect
+from data_contracts.lake import arrow_schema, clean_rows, connect
 from data_contracts.partitions import Manifest, describe, encode, manifests, part_path, writing
 from data_contracts.shop import load_shop
 from mercato.paths import Lake
@@ -59,7 +59,8 @@ def _copy(source: Lake, scratch: Lake, there: list[Manifest], known_before: date
                 out.put(Path(path).read_bytes(), each)
                 continue
             contract = load_contract(each.table)
-            rows = connect().read_parquet(path, hive_partitioning=False).filter(_.known_at < known_before)
+            rows = clean_rows(connect(), source, contract, [each]).filter(_.known_at < known_before)
+            rows = rows.select(*arrow_schema(contract).names)
             frame = rows.order_by(_order(contract)).to_pyarrow().cast(arrow_schema(contract)).combine_chunks()
             out.put(*_described(frame, each, each.ds, keys_unique=each.keys_unique))
 
@@ -67,10 +68,9 @@ def _copy(source: Lake, scratch: Lake, there: list[Manifest], known_before: date
 def _hindsight(source: Lake, scratch: Lake, there: list[Manifest], event_before: datetime, known: datetime) -> None:
     """The versions that some `as_of(T, known)` with T <= D answers, known at their own event time."""
     shop, contract = load_shop(source.shop), load_contract(there[0].table)
-    paths = [part_path(source, each, verify=True) for each in there]
     columns = arrow_schema(contract).names
     with staging() as (con, _folder), writing(scratch) as out:
-        rows = con.read_parquet(paths, hive_partitioning=False)
+        rows = clean_rows(con, source, contract, there, verify=True)
         rows = rows.filter(_.event_time < event_before, _.known_at < known).select(*columns)
         rows = _winners(rows, contract).mutate(known_at=_.event_time)
         rows = con.create_table("rows", rows.select(*columns))

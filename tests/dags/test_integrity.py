@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from dags.policies import RETRY_BY_KIND
 from data_contracts.errors import NoWindow, SchemaMismatch
+from data_contracts.shop import load_shop
 from mercato.errors import MercatoError, StoreUnavailable
 from tests.dags.conftest import ENV, ROOT
 
@@ -72,6 +73,21 @@ def test_every_runbook_says_what_to_do(dag_id: str) -> None:
     """A runbook has the four parts: symptom, check, fix, undo."""
     text = (ROOT / "docs" / "runbooks" / f"{dag_id}.md").read_text()
     assert re.findall(r"^## (\w+)", text, re.MULTILINE) == ["Symptom", "Check", "Fix", "Undo"]
+
+
+def test_a_shop_without_sales_makes_no_examples_of_recommendations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its nights stay green: the datasets are those that a catalogue gives."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    from dags import runs
+
+    catalogue = load_shop("chorus")
+    assert not catalogue.sells
+    monkeypatch.setattr(runs, "shop", lambda: catalogue)
+    bag = DagBag(str(ROOT / "dags" / "build_datasets.py"))
+    assert bag.import_errors == {}
+    made = {each.task_id for each in bag.dags["build_datasets"].tasks if each.task_id.startswith("build_")}
+    assert made == {"build_product_corpus", "build_search_pairs"}
 
 
 def test_dag_files_stay_tables_of_contents() -> None:

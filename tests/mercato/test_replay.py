@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from data_contracts import partitions
 from data_contracts.artefact_store import ArtefactStore
 from data_contracts.contract import load_contract
 from data_contracts.lake import as_of
@@ -195,6 +197,24 @@ def test_the_scratch_lake_answers_what_the_replay_is_about(tmp_path: Path, known
             found.select(*columns).order_by("product_id").execute(),
             expected.select(*columns).order_by("product_id").execute(),
         )
+
+
+@pytest.mark.parametrize("known", [3, 30])
+def test_days_from_before_a_contract_gained_a_column_are_replayed(tmp_path: Path, known: int) -> None:
+    """In the day in which K lies, and in hindsight over older and newer days: the older rows have nulls."""
+    lake, scratch = make_lake(tmp_path / "lake"), make_lake(tmp_path / "scratch")
+    clean_sample.write(lake, "products", versions(("p1", "1 OZ", 3, 3), ("p2", "2 OZ", 5, 5)))
+    old, *_ = partitions.manifests(lake, "clean", "products")
+    rows = pq.read_table(partitions.part_path(lake, old), partitioning=None).drop_columns(["name"])
+    data = partitions.encode(rows)
+    about = old.model_dump(include={"table", "layer", "ds", "contract", "inputs"})
+    with partitions.writing(lake) as out:
+        out.put(data, partitions.describe(rows, data, **about))
+    noon = datetime.fromisoformat("2017-10-02T16:00:00+00:00")
+    event_before = noon + 10 * DAY
+    copy_known(lake, scratch, event_before=event_before, known_before=noon + known * DAY + timedelta(hours=1))
+    found = as_of(scratch, "products", event_before=event_before, known_before=event_before).order_by("product_id")
+    assert list(found.execute()["package_size"]) == ["1 OZ", "2 OZ"][: 1 if known < 10 else 2]
 
 
 def test_vectors_are_compared_within_a_tolerance(settings: Settings, tmp_path: Path) -> None:

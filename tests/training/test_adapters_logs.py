@@ -60,6 +60,15 @@ def test_rotated_files_are_one_log_and_a_half_written_line_waits(
     assert run(tmp_path / "again", shop(tmp_path)).rows == 5
 
 
+def test_half_a_character_is_replaced(tmp_path: Path) -> None:
+    """JSON may hold a lone surrogate, in a value, a key or a list: it becomes a question mark, and the log is read."""
+    at, half = "2017-03-06T17:00:00Z", "\ud83d"
+    values = [{"at": at, "user": {"id": f"a{half}"}}, {"at": at, "user": {"id": [{half: f"é{half}"}]}}]
+    (tmp_path / "app.log").write_text("".join(json.dumps(each) + "\n" for each in [*values, {"at": at, half: None}]))
+    assert run(tmp_path / "lake", shop(tmp_path)).rows == 3
+    assert {row["user.id"] for row in raw(tmp_path / "lake")} == {"a?", '[{"?": "é?"}]', None}
+
+
 def test_unreadable_lines_stop_the_run_with_their_count(tmp_path: Path) -> None:
     """Three lines that are no objects are counted, and named by file and line."""
     (tmp_path / "app.log").write_bytes(line(1) + b"Traceback:\n\n[1]\n" + b'{"at": "\xff"}\n' + line(2))

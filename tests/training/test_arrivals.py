@@ -18,6 +18,8 @@ from training.arrivals import Arrivals
 DAY = timedelta(days=1)
 AT = MONDAY + 2 * DAY + timedelta(hours=9)
 """Wednesday morning: Monday and Tuesday are over."""
+PRODUCTS = (MONDAY - 64 * DAY, MONDAY - 63 * DAY)
+"""The day on which the catalogue counts as known."""
 
 
 @pytest.fixture
@@ -90,6 +92,13 @@ def drop(folder: Path, rows: list[dict[str, Any]], patch: pytest.MonkeyPatch) ->
     patch.setattr(jobs, "load_shop", lambda _name: shop)
 
 
+def cleaned(settings: Settings, said: dict[str, Any]) -> None:
+    """What the rest of the run does with the days that were named."""
+    jobs.extract_table(settings, "products", *PRODUCTS)
+    jobs.clean_table(settings, "products", *PRODUCTS)
+    jobs.clean_table(settings, "transactions", *(datetime.fromisoformat(said[end]) for end in ("since", "until")))
+
+
 def known(settings: Settings) -> dict[int, datetime]:
     """Basket -> when it was known, of everything in raw."""
     files = sorted(Path(paths.lake(settings).path("raw", "transactions")).rglob("*.parquet"))
@@ -108,6 +117,7 @@ def test_new_days_by_their_rule_and_late_rows_when_they_were_seen(
     assert (said["rows"], said["late_rows"], said["until"]) == (2, 0, (MONDAY + 2 * DAY).isoformat())
     lake = paths.lake(settings)
     assert lake.days("raw", "transactions") == ["2017-03-06", "2017-03-07"]
+    cleaned(settings, said)
 
     noon = AT + timedelta(hours=3)
     drop(tmp_path / "source", [*first, line(4, at=monday)], monkeypatch)
@@ -129,14 +139,27 @@ def test_the_next_drop_goes_on_after_the_newest_extracted_day(
 ) -> None:
     """However many days nobody dropped anything: all of them are in the window, and corrections open no gap in it."""
     drop(tmp_path / "source", [line(1)], monkeypatch)
-    jobs.extract_arrived(settings, "transactions", MONDAY + DAY)
+    cleaned(settings, jobs.extract_arrived(settings, "transactions", MONDAY + DAY))
     rows = [line(1), line(2), line(3, at=NOON + DAY), line(4, at=NOON + 3 * DAY)]
     drop(tmp_path / "source", rows, monkeypatch)
     said = jobs.extract_arrived(settings, "transactions", AT + 2 * DAY)
     assert (said["since"], said["until"]) == ((MONDAY + DAY).isoformat(), (MONDAY + 4 * DAY).isoformat())
     assert (said["rows"], said["late_rows"]) == (2, 1)
+    cleaned(settings, said)
     again = jobs.extract_arrived(settings, "transactions", AT + 3 * DAY)
-    assert (again["since"], again["rows"], again["late_rows"]) == (None, 0, 0)
+    late_day = (MONDAY + 4 * DAY).isoformat()  # which no nightly run has cleaned
+    assert (again["since"], again["rows"], again["late_rows"]) == (late_day, 0, 0)
+
+
+def test_days_that_were_extracted_and_not_cleaned_are_named_again(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ended before it cleaned leaves its days to the next one; cleaned, they are named no more."""
+    drop(tmp_path / "source", [line(1), line(2, at=NOON + DAY)], monkeypatch)
+    said = [jobs.extract_arrived(settings, "transactions", AT + n * DAY) for n in range(2)]
+    assert [(each["since"], each["rows"]) for each in said] == [(MONDAY.isoformat(), 2), (MONDAY.isoformat(), 0)]
+    cleaned(settings, said[1])
+    assert jobs.extract_arrived(settings, "transactions", AT + DAY)["since"] is None
 
 
 def test_a_corrupt_file_leaves_what_was_there(

@@ -1,8 +1,12 @@
 """Cleaning: every row is accounted for, bad ones are named, and nothing of a person's id gets through."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,8 +17,10 @@ from data_contracts.partitions import manifests
 from data_contracts.shop import Shop, own_tables
 from mercato.paths import Lake
 from tests.lake_maker import MONDAY, NOON, days, hand_shop, line, make_identity, make_lake, sample_shop, tree
+from tests.training.sources import COLUMNS, files, shop_of
 from training.clean import CleanReport, clean
 from training.extract import extract
+from training.quarantine import export
 
 
 def run(folder: Path, lines: list[dict[str, object]], **settings: object) -> tuple[Lake, Shop, CleanReport]:
@@ -94,6 +100,67 @@ def test_repeats_are_removed_and_contradictions_set_aside(tmp_path: Path) -> Non
     assert (report.raw_rows, report.clean_rows, report.duplicates, report.quarantined) == (5, 2, 1, 2)
     assert [row["broken_rules"] for row in rows_of(lake, "quarantine")] == ["key_conflict", "key_conflict"]
     assert [row["basket_id"] for row in rows_of(lake, "clean")] == ["1", "3"]
+
+
+def prices(folder: Path, *parts: pa.Table, columns: dict[str, str]) -> Iterator[tuple[Lake, Shop]]:
+    """A shop whose export holds the first of some tables, then the first two; each time one more day is extracted."""
+    mapping: dict[str, Any] = {"basket_id": "basket", "quantity": "quantity", "sales_minor": {"money": "amount"}}
+    same = {"product_id": "10", "store_id": "3", "currency": "USD"}
+    same |= {f"{name}_discount_minor": "0" for name in ("retail", "coupon", "coupon_match")}
+    mapping |= {name: {"constant": text} for name, text in same.items()}
+    lake, listed = make_lake(folder), hand_shop(folder / "source", [])
+    for step in (extract, partial(clean, identity=make_identity(folder))):
+        step(lake, listed, "products", since=listed.window()[0], until=MONDAY)
+    for n, part in enumerate(parts):
+        declared = {name: kind for name, kind in columns.items() if name in part.column_names}
+        more = {"customer_key": {"identity": "customer"}} if "customer" in declared else {}
+        shop = shop_of(files(folder / "bills.parquet"), columns=declared, mapping={**mapping, **more})
+        pq.write_table(part, folder / "bills.parquet")
+        extract(lake, shop, "transactions", **days(MONDAY + timedelta(days=n), 1, shop))
+        yield lake, shop
+
+
+def bill(day: int, amounts: list[float], kind: pa.DataType, **more: list[str]) -> pa.Table:
+    """Bills of one day, paid at noon."""
+    n = len(amounts)
+    paid = pa.array([NOON + timedelta(days=day)] * n, pa.timestamp("us"))
+    bills = {"basket": [f"{day}-{each}" for each in range(n)], "paid": paid, "quantity": pa.array([1] * n, pa.int64())}
+    return pa.table({**bills, "amount": pa.array(amounts, kind), **more})
+
+
+def test_whole_prices_on_one_day_do_not_round_those_of_the_next(tmp_path: Path) -> None:
+    """A column that pandas wrote as int64 on Monday and as float64 on Tuesday: 1.49 is 149 cents in any window."""
+    parts = bill(0, [3, -1], pa.int64()), bill(1, [1.49, -1.49], pa.float64())
+    *_, (lake, shop) = prices(tmp_path, *parts, columns=COLUMNS)
+    people = make_identity(tmp_path)
+    clean(lake, shop, "transactions", people, **days(MONDAY, 2, shop))
+    assert rows_of(lake, "clean", "2017-03-07")[0]["sales_minor"] == 149
+    before = tree(lake)
+    for n in range(2):
+        clean(lake, shop, "transactions", people, **days(MONDAY + timedelta(days=n), 1, shop))
+    assert tree(lake) == before
+    assert len(rows_of(lake, "quarantine")) == 1
+
+
+def test_days_from_before_a_column_was_declared_are_read_with_it(tmp_path: Path) -> None:
+    """The older day alone, a window over the change, the newer day looked over again: the older rows have nulls."""
+    columns = {**COLUMNS, "customer": "string"}
+    parts = bill(0, [3], pa.float64()), bill(1, [2], pa.float64(), customer=["7"])
+    *_, (lake, shop) = prices(tmp_path, *parts, columns=columns)
+    for n in (1, 2):
+        clean(lake, shop, "transactions", make_identity(tmp_path), **days(MONDAY, n, shop))
+    keys = [rows_of(lake, "clean", ds)[0]["customer_key"] for ds in ("2017-03-06", "2017-03-07")]
+    assert keys == [None, "c1"]
+    again = pa.concat_tables([parts[0].append_column("customer", pa.array([None], pa.string())), parts[1]])
+    pq.write_table(again, tmp_path / "bills.parquet")
+    late = MONDAY + timedelta(hours=20)
+    assert extract(lake, shop, "transactions", **days(MONDAY, 2, shop), observed_at=late).new_rows == 0
+    pq.write_table(pa.concat_tables([again, bill(0, [4], pa.float64(), customer=["7"])]), tmp_path / "bills.parquet")
+    assert extract(lake, shop, "transactions", **days(MONDAY, 2, shop), observed_at=late).new_rows == 1
+    clean(lake, shop, "transactions", make_identity(tmp_path), **days(MONDAY, 1, shop))
+    versions = [(row["sales_minor"], row["customer_key"] is None) for row in rows_of(lake, "clean")]
+    assert versions == [(300, True), (400, False)]
+    assert export(lake, shop, "transactions", tmp_path / "rows.csv", **days(MONDAY, 2, shop))["rows"] == 0
 
 
 def test_a_table_rule_stops_the_run_and_nothing_is_written(tmp_path: Path) -> None:

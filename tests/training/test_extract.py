@@ -1,6 +1,7 @@
 """Extraction: whole or nothing, the same bytes again, and history that is not rewritten."""
 
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -189,17 +190,18 @@ def test_rows_of_a_quiet_day_that_come_later_are_not_slipped_in(tmp_path: Path) 
     assert lake.days("raw", "transactions") == ["2017-03-06", "2017-03-10"]
 
 
+def looking_back(folder: Path, lines: list[dict[str, object]]) -> Shop:
+    """The hand-made shop, whose windows look three days back."""
+    shop = hand_shop(folder, lines)
+    table = shop.tables["transactions"]
+    known_at = table.known_at.model_copy(update={"overlap": timedelta(days=3)})
+    changed = table.model_copy(update={"known_at": known_at})
+    return shop.model_copy(update={"tables": {**shop.tables, "transactions": changed}})
+
+
 def test_files_that_come_late_are_taken_by_the_overlap(tmp_path: Path) -> None:
     """Monday's line arrives after Monday was extracted: Wednesday's window takes it once, known from its start."""
     lake, wednesday = make_lake(tmp_path / "lake"), MONDAY + timedelta(days=2)
-
-    def looking_back(folder: Path, lines: list[dict[str, object]]) -> Shop:
-        shop = hand_shop(folder, lines)
-        table = shop.tables["transactions"]
-        known_at = table.known_at.model_copy(update={"overlap": timedelta(days=3)})
-        changed = table.model_copy(update={"known_at": known_at})
-        return shop.model_copy(update={"tables": {**shop.tables, "transactions": changed}})
-
     shop = looking_back(tmp_path / "a", [line()])
     extract(lake, shop, "transactions", **days(MONDAY, 2, shop))
     late = looking_back(tmp_path / "b", [line(), line(2)])
@@ -207,6 +209,48 @@ def test_files_that_come_late_are_taken_by_the_overlap(tmp_path: Path) -> None:
         assert extract(lake, late, "transactions", **days(wednesday, 1, shop)).new_rows == new
     rows = pq.read_table(f"{lake.partition('raw', 'transactions', '2017-03-08')}/part.parquet", partitioning=None)
     assert rows.select(["basket_id", "known_at"]).to_pylist() == [{"basket_id": 2, "known_at": wednesday}]
+
+
+def test_a_row_that_a_later_day_took_is_not_taken_by_one_that_runs_after_it(tmp_path: Path) -> None:
+    """Monday's late line: Wednesday takes it while Tuesday's run had failed, and Tuesday's own lines are still its."""
+    lake, tuesday = make_lake(tmp_path / "lake"), MONDAY + timedelta(days=1)
+    shop = looking_back(tmp_path / "source", [line()])
+    extract(lake, shop, "transactions", **days(MONDAY, 1, shop))
+    looking_back(tmp_path / "source", [line(), line(2), line(3, at=NOON + timedelta(days=1))])
+    news = [extract(lake, shop, "transactions", **days(MONDAY + timedelta(days=n), 1, shop)).new_rows for n in (2, 1)]
+    assert news == [1, 1]
+    assert [row["basket_id"] for row in raw_rows(tmp_path / "lake", "2017-03-08")] == [2]
+    assert [row["basket_id"] for row in raw_rows(tmp_path / "lake", "2017-03-07")] == [3]
+    before = tree(lake)
+    extract(lake, shop, "transactions", **days(tuesday, 1, shop))
+    assert tree(lake) == before
+
+
+def test_rows_that_a_second_look_took_are_not_taken_with_their_day(tmp_path: Path) -> None:
+    """Tuesday was never extracted when its window was looked over again: its line is in raw once, as it came."""
+    lake = make_lake(tmp_path / "lake")
+    shop = hand_shop(tmp_path / "source", [line(), line(2, at=NOON + timedelta(days=1))])
+    extract(lake, shop, "transactions", **days(MONDAY, 1, shop))
+    assert extract(lake, shop, "transactions", **days(MONDAY, 3, shop), observed_at=LATE).new_rows == 1
+    assert extract(lake, shop, "transactions", **days(MONDAY + timedelta(days=1), 1, shop)).new_rows == 0
+    assert sum(each.rows for each in manifests(lake, "raw", "transactions")) == 2
+
+
+def test_a_line_that_gets_a_new_column_is_not_one_more_where_lines_add_up(tmp_path: Path) -> None:
+    """The days that the overlap looks at lack a column declared since: their lines are known, whatever it says now."""
+    lake = make_lake(tmp_path / "lake")
+    shop = looking_back(tmp_path / "source", [line()])
+    extract(lake, shop, "transactions", **days(MONDAY, 1, shop))
+    path = tmp_path / "source" / "transactions.parquet"
+    pq.write_table(pq.read_table(path).append_column("till", pa.array([4])), path)
+    table = shop.tables["transactions"]
+    for sums, new in (((), 1), (("quantity", "sales_minor"), 0)):
+        changed = table.model_copy(update={"sums": sums, "columns": {**table.columns, "till": "integer"}})
+        wider = shop.model_copy(update={"tables": {**shop.tables, "transactions": changed}})
+        folder = tmp_path / f"lake-{new}"
+        shutil.copytree(tmp_path / "lake", folder)
+        report = extract(make_lake(folder), wider, "transactions", **days(MONDAY + timedelta(days=1), 1, shop))
+        assert report.new_rows == new
 
 
 def test_the_scratch_space_of_a_killed_run_goes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from data_contracts.errors import BadShop, SchemaMismatch, TableRuleBroken
 from data_contracts.lake import as_of
 from data_contracts.partitions import describe, encode, manifests, part_path, writing
 from data_contracts.shop import Shop
+from data_contracts.tables import Reject
 from mercato.cli import app
 from mercato.identity import Identity
 from mercato.paths import Lake
@@ -183,6 +184,22 @@ def test_a_readmission_killed_before_it_cleaned_is_completed(place: Place, tmp_p
     found = readmit(lake, shop, "transactions", people, tmp_path / "one.jsonl", at=AT + timedelta(hours=1))
     assert (found.already_there, found.clean_rows) == (1, 1)
     assert known(lake, AT + timedelta(days=1))["2"] == 2
+
+
+def test_a_row_that_a_wrong_rule_turned_away_comes_back_on_its_own_day(place: Place, tmp_path: Path) -> None:
+    """The rule was mended, the row is as it was: raw has it already, and clean gets it as it was known."""
+    lake, shop, people = place
+    table = shop.tables["transactions"]
+    strict = Reject(name="no_such_basket", column="basket_id", matches="1", reason="a wrong rule")
+    wrong = table.model_copy(update={"reject": (*table.reject, strict)})
+    mistaken = shop.model_copy(update={"tables": {**shop.tables, "transactions": wrong}})
+    clean(lake, mistaken, "transactions", people, **days(MONDAY, 1, shop))
+    assert manifests(lake, "clean", "transactions")[0].rows == 0
+    [row] = [row for row in exported(lake, shop, tmp_path / "rows.jsonl") if row["basket_id"] == 1]
+    (tmp_path / "one.jsonl").write_text(json.dumps(row))
+    found = readmit(lake, shop, "transactions", people, tmp_path / "one.jsonl", at=AT)
+    assert (found.readmitted, found.already_there) == (0, 1)
+    assert known(lake, AT) == {"1": 1}
 
 
 def test_cleaning_again_keeps_what_was_put_back(place: Place, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from data_contracts.lake import as_of
 from data_contracts.shop import Shop
 from mercato.identity import Identity
 from mercato.paths import Lake
-from tests.lake_maker import MONDAY, NOON, days, hand_shop, line, make_identity, make_lake
+from tests.lake_maker import MONDAY, NOON, days, hand_shop, line, make_identity, make_lake, tree
 from training.clean import clean
+from training.errors import RawLetGo
 from training.extract import extract
 from training.quarantine import export, listing
 from training.readmit import readmit
@@ -62,6 +63,22 @@ def test_a_line_that_comes_later_adds_to_its_bill(place: tuple[Lake, Identity], 
     third = adding(tmp_path / "c", [*monday, line(quantity=5, sales_value=7.5), line(quantity=1, sales_value=1.0)])
     taken(lake, third, people, MONDAY, at=WEDNESDAY + timedelta(days=1))
     assert total(lake, WEDNESDAY + timedelta(days=2)) == [(8, 1150), (1, 150)]
+
+
+def test_totals_are_not_made_again_without_lines_that_were_let_go(place: tuple[Lake, Identity], tmp_path: Path) -> None:
+    """Monday's raw lines are gone: Wednesday's addition to its bill stays as it is, Thursday can be cleaned."""
+    lake, people = place
+    monday, thursday = [line(quantity=2)], line(3, at=NOON + timedelta(days=3))
+    taken(lake, adding(tmp_path / "a", monday), people, MONDAY)
+    shop = adding(tmp_path / "b", [*monday, line(quantity=5), thursday])
+    taken(lake, shop, people, MONDAY, at=WEDNESDAY)
+    Path(f"{lake.partition('raw', 'transactions', '2017-03-06')}/part.parquet").unlink()
+    before = tree(lake)
+    with pytest.raises(RawLetGo, match="2017-03-08 to 2017-03-08, have lines of 2017-03-06 or before, and 1 raw days"):
+        clean(lake, shop, "transactions", people, **days(WEDNESDAY, 1, shop))
+    assert tree(lake) == before
+    taken(lake, shop, people, WEDNESDAY + timedelta(days=1))
+    assert total(lake, WEDNESDAY + timedelta(days=2)) == [(7, 300), (1, 150)]
 
 
 def test_lines_of_one_day_known_one_after_the_other_add_up(place: tuple[Lake, Identity], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ _BATCH = 20_000
 def flat(record: Mapping[str, Any], declared: Collection[str], prefix: str = "") -> Iterator[tuple[str, str | None]]:
     """(dotted name, text) of every value in a record; an object that is itself declared stays whole, as JSON."""
     for key, value in record.items():
-        name = f"{prefix}{key}"
+        name = _whole(f"{prefix}{key}")
         if isinstance(value, Mapping) and name not in declared:
             yield from flat(value, declared, f"{name}.")
         else:
@@ -47,6 +47,11 @@ def stage(records: Iterable[Mapping[str, Any]], declared: Collection[str], path:
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    if value is None:
+        return None
+    return _whole(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True))
+
+
+def _whole(text: str) -> str:
+    """JSON may hold half of a character, which no file can: `?` stands for it."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
