@@ -70,7 +70,9 @@ def understand(
         confidence: least probability of a spelling correction, in [0, 1].
         new_stems: stems of products that are newer than the lexicon: words that are right.
     """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", query[:MAX_QUERY_CHARS]).casefold())
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", query[:MAX_QUERY_CHARS]).casefold())
+    # Price patterns take time that grows with the cube of a run of blanks.
+    text = " ".join(folded.split())
     draft = _Draft(lexicon, normalise_query(query), [], confidence, new_stems)
     priced = _prices(draft, text) if "prices" not in refuse else text
     draft.words = normalise_query(priced).split()

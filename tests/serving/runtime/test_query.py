@@ -68,6 +68,15 @@ def test_price_bounds_in_three_languages(lexicon: Lexicon, query: str, low: int 
     assert any(word.isnumeric() or word[0].isnumeric() for word in refused.text.split())
 
 
+def test_blanks_between_words_change_nothing(lexicon: Lexicon) -> None:
+    """However wide the gaps, the price patterns see single spaces: a run of blanks costs them no time."""
+    for query in ("mouse less than 1500", "between 20 and 30", "mouse for over 50"):
+        wide = understand(query.replace(" ", " \t\u3000 "), lexicon)
+        assert (wide.bounds, wide.text, wide.trace) == (
+            understand(query, lexicon).bounds, understand(query, lexicon).text, understand(query, lexicon).trace,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "query",
     [
