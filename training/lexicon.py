@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from data_contracts.search_words import SearchWords, Vocabulary
-from feature_repo.text import normalise, normalise_query
+from feature_repo.text import normalise, query_text
 from mercato.paths import canonical_json
 from serving.runtime.catalogue import Catalogue
 from serving.runtime.query.lexicon import Entry, Lexicon, LexiconFile
@@ -83,13 +83,13 @@ def build_lexicon(  # noqa: PLR0913
         synonyms=_synonyms(words),
         synonym_boost=words.synonyms.boost,
         **{
-            name: sorted({normalise_query(each) for each in getattr(words.vocabulary, name)})
+            name: sorted({query_text(each) for each in getattr(words.vocabulary, name)})
             for name in Vocabulary.model_fields
         },
         suggestions=_suggestions(texts, config),
         minor_digits=minor_digits,
     )
-    asked = {text: n for query, n in (queries or {}).items() if (text := normalise_query(query))}
+    asked = {text: n for query, n in (queries or {}).items() if (text := query_text(query))}
     return _with_queries(made, {query: n for query, n in sorted(asked.items()) if n >= config.min_customers})
 
 
@@ -135,13 +135,13 @@ def _names(values: Sequence[str]) -> dict[str, str]:
     """Normalised -> as most products write it."""
     written: dict[str, Counter[str]] = defaultdict(Counter)
     for value, n in Counter(values).items():
-        if key := normalise_query(value):
+        if key := query_text(value):
             written[key][value] += n
     return {key: min(found, key=lambda each: (-found[each], each)) for key, found in sorted(written.items())}
 
 
 def _abbreviations(words: SearchWords) -> dict[str, str]:
-    made = {normalise_query(short): normalise_query(long) for short, long in words.abbreviations.items()}
+    made = {query_text(short): query_text(long) for short, long in words.abbreviations.items()}
     return {short: long for short, long in sorted(made.items()) if short and long and len(short.split()) == 1}
 
 
@@ -149,9 +149,9 @@ def _synonyms(words: SearchWords) -> dict[str, list[str]]:
     made: dict[str, list[str]] = defaultdict(list)
     for group in words.synonyms.same:
         for phrase in group:
-            made[normalise_query(phrase)] += [normalise_query(each) for each in group if each != phrase]
+            made[query_text(phrase)] += [query_text(each) for each in group if each != phrase]
     for word, meant in words.synonyms.means.items():
-        made[normalise_query(word)] += [normalise_query(each) for each in meant]
+        made[query_text(word)] += [query_text(each) for each in meant]
     return {phrase: list(dict.fromkeys(meant)) for phrase, meant in sorted(made.items())}
 
 

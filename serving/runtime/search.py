@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from data_contracts.errors import ArtefactRefused
 from data_contracts.merchandising import Rule
 from feature_repo.customer import CustomerFeatures
-from feature_repo.text import normalise_query
+from feature_repo.text import query_text
 from serving.runtime import diversity, facets, merchandising
 from serving.runtime.catalogue import STOCK_UNKNOWN, Catalogue
 from serving.runtime.encoder import Encoder
@@ -137,7 +137,7 @@ class SearchEngine:
                 fused = fused + np.float32(PERSONAL * spread) * bought
                 stages["personal"] = np.where(bought > 0, bought, np.nan).astype(np.float32)
         bounds = filters.over(understood.bounds)
-        asked = {normalise_query(understood.raw), understood.text}
+        asked = {query_text(understood.raw), understood.text}
         return self._page(
             rows, fused, stages, degraded,
             bounds=bounds, n=n, offset=offset, exclude=exclude, rules=rules, asked=asked,

@@ -155,6 +155,46 @@ def test_a_synonym_in_another_language_replaces_an_unknown_word(lexicon: Lexicon
         assert understand(query, lexicon).text == "milk"
 
 
+def test_what_stood_for_replaced_words_goes_with_them(lexicon: Lexicon) -> None:
+    """Two words replaced by one: the compound that stood for them goes, that of the words behind them moves up."""
+    update = {"synonyms": {"micro wave": ["microwave"]}, "words": {**lexicon.data.words, "microwave": 3}}
+    understood = understand("micro wave head set", Lexicon(lexicon.data.model_copy(update=update)))
+    assert understood.text == "microwave head set"
+    assert [(term.word, term.group) for term in understood.terms] == [
+        ("microwav", 0), ("head", 1), ("headset", 1), ("headset", 2), ("set", 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "meant"),
+    [
+        ("doodh.", "doodh"), ("'laptop'", "laptop"), ("hp.", "hp"), ("wireles. mouse", "wireles mouse"),
+        ("mouse & speaker.", "mouse speaker"), ("mouse under 1500.", "mouse under 1500"), ("under 20.", "under 20"),
+        ("case-mate. case", "case-mate case"),
+    ],
+)  # fmt: skip
+def test_marks_at_the_edge_of_a_word_are_no_part_of_it(lexicon: Lexicon, query: str, meant: str) -> None:
+    """The index holds words without them, so they are looked up, corrected and replaced without them too."""
+    read, plain = understand(query, lexicon), understand(meant, lexicon)
+    assert (read.text, read.terms, read.bounds) == (plain.text, plain.terms, plain.bounds)
+    assert (read.boosts, read.query_class) == (plain.boosts, plain.query_class)
+
+
+def test_names_with_marks_are_known_by_their_words() -> None:
+    """A brand, a category, a synonym and an abbreviation are found however their full stops are written."""
+    names, given = ("Dr. Oat", "Fruit & Veg"), texts()
+    more = {"brand": [*given.brand, names[0]], "category": [*given.category, names[1]], "name": [*given.name, "Oats"]}
+    full, popularity = [*given.full, "Oats Dr. Oat Fruit & Veg"], [*given.popularity, 1.0]
+    said = load_search_words("complete_journey")
+    said = said.model_copy(update={"abbreviations": {"oz.": "ounce"}})
+    made = build_lexicon(Texts(**more, full=full, popularity=popularity), said, minor_digits=2, until=AT)
+    assert made.brands["dr oat"] == names[0]
+    assert made.categories["fruit veg"] == names[1]
+    assert made.abbreviations == {"oz": "ounce"}
+    for query in ("Dr. Oat", "dr oat"):
+        assert understand(query, Lexicon(made)).boosts == {"brand": names[0]}
+
+
 def test_abbreviations_stand_for_their_long_form_and_back(lexicon: Lexicon) -> None:
     """Frozen and FRZN ask for the same words, each at 1.0: a label's spelling is no other thing."""
     long, short = (understand(f"{word} pizza", lexicon) for word in ("frozen", "frzn"))
