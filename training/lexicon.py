@@ -96,14 +96,16 @@ def build_lexicon(  # noqa: PLR0913
 def _with_queries(made: LexiconFile, asked: Mapping[str, int]) -> LexiconFile:
     """The lexicon with the words of what is asked, and the queries themselves to suggest.
 
-    A query that spelling corrects teaches nothing: a misspelling stays one however many make it.
+    A query that spelling corrects teaches nothing: a misspelling stays one however many make it. Nor do words that no
+    product holds and the shop's data files translate: they go on standing for what they mean.
     """
     if not asked:
         return made
     catalogue, words = Lexicon(made), Counter(made.words)
     right = {query: n for query, n in asked.items() if not _corrected(query, catalogue)}
     for query, n in right.items():
-        words.update(dict.fromkeys(query.split(), n))
+        taught = [word for word in query.split() if word in made.words or word not in catalogue.own_words]
+        words.update(dict.fromkeys(taught, n))
     entries = [Entry(text=query, kind="query", weight=n) for query, n in right.items()]
     return made.model_copy(update={"words": dict(sorted(words.items())), "suggestions": [*entries, *made.suggestions]})
 
