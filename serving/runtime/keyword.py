@@ -224,7 +224,7 @@ class KeywordIndex:
     def _groups(self, terms: Sequence[Term]) -> list["_Group"]:
         """The posting lists behind a query, one group per position in it.
 
-        A word that no product holds stands for the words that it begins.
+        A word that no product of the whole catalogue holds stands for the words that it begins.
         """
         groups: dict[int, _Group] = {}
         for term in terms:
@@ -235,7 +235,7 @@ class KeywordIndex:
         return list(groups.values())
 
     def _begun_by(self, beginning: str) -> Sequence[str]:
-        if len(beginning) < _PREFIX_FROM:
+        if len(beginning) < _PREFIX_FROM or beginning in self.statistics.frequency:
             return ()
         words = self.postings.words
         first = bisect_left(words, beginning)
