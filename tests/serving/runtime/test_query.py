@@ -1,5 +1,6 @@
 """Query understanding over a small catalogue whose counts are written here, so that expectations can be worked out."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -81,12 +82,34 @@ def test_blanks_between_words_change_nothing(lexicon: Lexicon) -> None:
     "query",
     [
         "monitor over 24 inch", "under 8gb", "20-30 pack", "windows 10", "for over 50", "usb 3.0", "tn-2110", "8 to 12",
-        "note 10+", "iphone 11 max",
+        "note 10+", "iphone 11 max", "nike air max 90", "airpods max 2", "iphone 13 pro max 256",
+        "air max 90 for over 50",
     ],
 )  # fmt: skip
 def test_numbers_of_other_things_are_no_prices(query: str) -> None:
     """A size, a version, an age, a code or a bare range bounds no price."""
     assert price_bounds(query, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "low", "high"),
+    [
+        ("above 500 and below 1000", 500, 1_000), ("under 1000 and above 500", 500, 1_000),
+        ("over rs 500 but under rs 1000", 500, 1_000), ("min 500 max 1000", 500, 1_000),
+        ("500 se zyada aur 1000 se kam", 500, 1_000), ("1000 से कम और 500 से ज़्यादा", 500, 1_000),
+        ("under Rs.500", None, 500), ("rs500 tak", None, 500), ("rs.500 se kam", None, 500), ("inr500 tak", None, 500),
+        ("500rs tak", None, 500), ("₹500/- tak", None, 500), ("500 and below", None, 500),
+        ("max ₹500", None, 500), ("max 500 rs", None, 500), ("max price 500", None, 500), ("price min. 500", 500, None),
+        ("maximum 500", None, 500), ("airpods max 2 above 500", 500, None), ("air max 90 under 5000", None, 5_000),
+        ("between 10 and 20k", 10_000, 20_000), ("10 se 20 hazar tak", 10_000, 20_000), ("₹20-30k", 20_000, 30_000),
+        ("between 500 and 2k", 500, 2_000), ("between 2k and 5k", 2_000, 5_000),
+    ],
+)  # fmt: skip
+def test_both_ends_currencies_and_thousands(query: str, low: int | None, high: int | None) -> None:
+    """Two bounds are both read, a currency may touch its number, thousands said once count for both ends."""
+    found = price_bounds(unicodedata.normalize("NFKC", query.casefold()), 0)
+    assert found is not None
+    assert (found.low, found.high) == (low, high)
 
 
 def test_only_whole_words_say_that_a_number_is_an_age() -> None:
