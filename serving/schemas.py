@@ -154,7 +154,7 @@ class SearchAnswer(Ranked):
     """A page of search results."""
 
     total: int
-    """Products that match, on all pages."""
+    """Products that match, on all pages; a lower bound for words that more than 500 texts hold."""
     facets: dict[str, dict[str, int]]
     """`category`, `brand` and `price` ("10-19.99", the last one open) -> value -> matching products; each ignores the
     filter on itself."""

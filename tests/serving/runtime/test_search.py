@@ -11,7 +11,7 @@ import pytest
 
 from data_contracts.errors import ArtefactRefused
 from feature_repo.customer import CustomerFeatures
-from serving.runtime import diversity
+from serving.runtime import diversity, part
 from serving.runtime.catalogue import STOCK_UNKNOWN
 from serving.runtime.delta import part_of
 from serving.runtime.encoder import Encoder
@@ -361,3 +361,24 @@ def test_only_a_word_that_the_whole_catalogue_does_not_know_stands_for_what_it_b
     assert added is not None
     assert added.keyword.top([Term("milk")], 9).docs.tolist() == []
     assert added.keyword.top([Term("zucch")], 9).docs.tolist() == [1]
+
+
+@pytest.mark.parametrize("meaning", [False, True])
+def test_a_filter_is_applied_before_the_best_are_taken(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch, *, meaning: bool
+) -> None:
+    """With two texts taken of hundreds, by words or by meaning, what a filter leaves is found all the same."""
+    milk = as_written("milk")
+    asked = replace(milk, terms=()) if meaning else replace(milk, text="")
+    last = np.sort(engine.search(asked, n=500).rows)[-5:]
+    low = int(engine.shelf.price_minor[last[0]])
+    monkeypatch.setattr(part, "KEYWORD_DOCS", 2)
+    monkeypatch.setattr(part, "VECTOR_TEXTS", 2)
+    few = engine.search(asked, n=500)
+    assert len(few.rows)
+    dear = engine.search(asked, n=500, filters=Bounds(price_min_minor=low))
+    assert dear.total >= 2
+    assert set(dear.rows.tolist()) <= set(last.tolist())
+    assert len(set(few.rows.tolist()) & set(last.tolist())) < 2
+    gone = [str(engine.shelf.product_ids[row]) for row in few.rows]
+    assert engine.search(asked, n=500, exclude=gone).total >= 2
