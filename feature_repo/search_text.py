@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from nltk.stem.snowball import SnowballStemmer
 
-from feature_repo.text import normalise, normalise_query, product_text, without_markup
+from feature_repo.text import normalise_query, product_text, without_markup, words
 
 FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "name": ("name",),
@@ -35,8 +35,8 @@ def search_tokens(text: str) -> list[str]:
 
 
 def stems(text: str) -> list[str]:
-    """The stems of a text of any length, in order; full stops at the end of a word are no part of it."""
-    return [_stem(word) for each in normalise(text).split() if (word := each.strip(".&'"))]
+    """The stems of a text of any length, in order."""
+    return [_stem(word) for word in words(text)]
 
 
 def field_texts(product: Mapping[str, str | None]) -> tuple[str, ...]:

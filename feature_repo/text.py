@@ -80,6 +80,16 @@ def normalise_query(query: str) -> str:
     return normalise(query[:MAX_QUERY_CHARS])[:MAX_QUERY_CHARS].strip()
 
 
+def query_text(query: str) -> str:
+    """The words of a query as products hold them, single spaces between. Idempotent."""
+    return " ".join(words(normalise_query(query)))
+
+
+def words(text: str) -> list[str]:
+    """The words of a text of any length; full stops, apostrophes and ampersands at their edges are no part of them."""
+    return [word for each in normalise(text).split() if (word := each.strip(".&'"))]
+
+
 def normalise(text: str) -> str:
     """A text of any length as every index reads it: NFKC, lower case, words only, single spaces. Idempotent."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())

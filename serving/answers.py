@@ -15,7 +15,7 @@ import structlog
 
 from feature_repo.customer import CustomerFeatures
 from feature_repo.ranker_features import FEATURE_NAMES
-from feature_repo.text import normalise_query
+from feature_repo.text import query_text
 from mercato.errors import StoreUnavailable
 from mercato.stores.events import microseconds
 from serving import metrics
@@ -119,7 +119,7 @@ async def search(gateway: Gateway, request: SearchRequest, request_id: str) -> A
     filters = Bounds(wanted.category, wanted.brand, *prices, wanted.in_stock)
     understood = _understood(gateway, live, request)
     rules = gateway.rules.applying(
-        queries={normalise_query(request.query), understood.text}, category=wanted.category, segment=request.segment
+        queries={query_text(request.query), understood.text}, category=wanted.category, segment=request.segment
     )
     page = {"n": request.n, "offset": request.offset, "filters": filters, "exclude": request.exclude, "rules": rules}
     found, understood, relaxed = find(live.search, live.lexicon, understood, request.refuse, page, customer=customer)

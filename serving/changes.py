@@ -104,7 +104,7 @@ class Changes:
         put = {each.product_id: each.body for each in changes if each.body is not None}
         gone = [each.product_id for each in changes if each.body is None]
         vectors = [self._vector(live, semantic_text(body)) for body in put.values()]
-        part = delta.part_of(put, np.array(vectors, dtype=np.float32), live.search.base.keyword)
+        part = delta.part_of(put, np.array(vectors, dtype=np.float32), live.search.base)
         return live.search.changed(part, gone)
 
     def _vector(self, live: "LiveRelease", text: str) -> Any:

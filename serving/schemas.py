@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from data_contracts.events import Event, Id, Price
-from feature_repo.text import normalise_query
+from feature_repo.text import query_text
 from serving.runtime.query.understand import StepName
 from serving.runtime.understanding import QueryClass
 
@@ -18,7 +18,7 @@ MAX_QUERY = 500
 
 def _query(value: str) -> str:
     found = len(" ".join(value.split()))
-    if found > MAX_QUERY or (found and not normalise_query(value)):
+    if found > MAX_QUERY or (found and not query_text(value)):
         raise ValueError(f"the query has {found} characters, need at most {MAX_QUERY}, at least one of them in a word")
     return value
 
@@ -154,7 +154,7 @@ class SearchAnswer(Ranked):
     """A page of search results."""
 
     total: int
-    """Products that match, on all pages."""
+    """Products that match, on all pages; a lower bound for words that more than 500 texts hold."""
     facets: dict[str, dict[str, int]]
     """`category`, `brand` and `price` ("10-19.99", the last one open) -> value -> matching products; each ignores the
     filter on itself."""

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from feature_repo.text import normalise_query
+from feature_repo.text import query_text
 from serving.runtime.query.lexicon import Lexicon, phrases
 from serving.runtime.query.prices import price_bounds
 from serving.runtime.search import SearchResult
@@ -159,7 +159,7 @@ def prices(answer: Answer, shelf: Shelf, lexicon: Lexicon | None) -> Behaviour:
 
 def brands(answer: Answer, shelf: Shelf) -> Behaviour:
     """The most frequent brands by their names alone: the first places are theirs."""
-    held = Counter(brand for brand in shelf.brand.tolist() if normalise_query(brand))
+    held = Counter(brand for brand in shelf.brand.tolist() if query_text(brand))
     results = []
     for brand, products in held.most_common(BRANDS):
         if products >= BRAND_PLACES:
@@ -195,7 +195,7 @@ def _equals(lexicon: Lexicon, golden: Judgments | None) -> list[tuple[str, str, 
                 stands_for.setdefault(each, []).append(word)
     found = []
     for query in [*sorted({} if golden is None else golden.grades), *sorted(stands_for)]:
-        words = normalise_query(query).split()
+        words = query_text(query).split()
         for at in phrases(words, stands_for, lexicon.longest_phrase):
             start, end = words[: at.start], words[at.end :]
             found += [(query, " ".join([*start, equal, *end]), equal) for equal in at.value]
@@ -226,4 +226,4 @@ def _priced_queries(shelf: Shelf, digits: int) -> Iterator[tuple[str, int, float
 
 def _names_no_price(name: str, digits: int) -> bool:
     """Whether a category's name can be asked for with a price: it has words, and states no bound itself."""
-    return bool(normalise_query(name)) and price_bounds(name.casefold(), digits) is None
+    return bool(query_text(name)) and price_bounds(name.casefold(), digits) is None

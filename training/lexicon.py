@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from data_contracts.search_words import SearchWords, Vocabulary
-from feature_repo.text import normalise, normalise_query
+from feature_repo.text import normalise, query_text
 from mercato.paths import canonical_json
 from serving.runtime.catalogue import Catalogue
 from serving.runtime.query.lexicon import Entry, Lexicon, LexiconFile
@@ -83,27 +83,29 @@ def build_lexicon(  # noqa: PLR0913
         synonyms=_synonyms(words),
         synonym_boost=words.synonyms.boost,
         **{
-            name: sorted({normalise_query(each) for each in getattr(words.vocabulary, name)})
+            name: sorted({query_text(each) for each in getattr(words.vocabulary, name)})
             for name in Vocabulary.model_fields
         },
         suggestions=_suggestions(texts, config),
         minor_digits=minor_digits,
     )
-    asked = {text: n for query, n in (queries or {}).items() if (text := normalise_query(query))}
+    asked = {text: n for query, n in (queries or {}).items() if (text := query_text(query))}
     return _with_queries(made, {query: n for query, n in sorted(asked.items()) if n >= config.min_customers})
 
 
 def _with_queries(made: LexiconFile, asked: Mapping[str, int]) -> LexiconFile:
     """The lexicon with the words of what is asked, and the queries themselves to suggest.
 
-    A query that spelling corrects teaches nothing: a misspelling stays one however many make it.
+    A query that spelling corrects teaches nothing: a misspelling stays one however many make it. Nor do words that no
+    product holds and the shop's data files translate: they go on standing for what they mean.
     """
     if not asked:
         return made
     catalogue, words = Lexicon(made), Counter(made.words)
     right = {query: n for query, n in asked.items() if not _corrected(query, catalogue)}
     for query, n in right.items():
-        words.update(dict.fromkeys(query.split(), n))
+        taught = [word for word in query.split() if word in made.words or word not in catalogue.own_words]
+        words.update(dict.fromkeys(taught, n))
     entries = [Entry(text=query, kind="query", weight=n) for query, n in right.items()]
     return made.model_copy(update={"words": dict(sorted(words.items())), "suggestions": [*entries, *made.suggestions]})
 
@@ -135,13 +137,13 @@ def _names(values: Sequence[str]) -> dict[str, str]:
     """Normalised -> as most products write it."""
     written: dict[str, Counter[str]] = defaultdict(Counter)
     for value, n in Counter(values).items():
-        if key := normalise_query(value):
+        if key := query_text(value):
             written[key][value] += n
     return {key: min(found, key=lambda each: (-found[each], each)) for key, found in sorted(written.items())}
 
 
 def _abbreviations(words: SearchWords) -> dict[str, str]:
-    made = {normalise_query(short): normalise_query(long) for short, long in words.abbreviations.items()}
+    made = {query_text(short): query_text(long) for short, long in words.abbreviations.items()}
     return {short: long for short, long in sorted(made.items()) if short and long and len(short.split()) == 1}
 
 
@@ -149,9 +151,9 @@ def _synonyms(words: SearchWords) -> dict[str, list[str]]:
     made: dict[str, list[str]] = defaultdict(list)
     for group in words.synonyms.same:
         for phrase in group:
-            made[normalise_query(phrase)] += [normalise_query(each) for each in group if each != phrase]
+            made[query_text(phrase)] += [query_text(each) for each in group if each != phrase]
     for word, meant in words.synonyms.means.items():
-        made[normalise_query(word)] += [normalise_query(each) for each in meant]
+        made[query_text(word)] += [query_text(each) for each in meant]
     return {phrase: list(dict.fromkeys(meant)) for phrase, meant in sorted(made.items())}
 
 

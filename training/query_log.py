@@ -6,7 +6,7 @@ from typing import Final
 
 from data_contracts.errors import SourceMissing
 from data_contracts.lake import as_of
-from feature_repo.text import normalise_query
+from feature_repo.text import query_text
 from mercato.paths import Lake
 
 READS: Final = "interactions"
@@ -29,5 +29,5 @@ def customers_by_query(lake: Lake, until: datetime, lookback: timedelta) -> dict
     led = events.filter(events.type.isin(LED)).select("request_id").distinct()
     asked = events.filter(events.type == "search", events.query.notnull(), events.customer_key.notnull())
     rows = asked.semi_join(led, "request_id").select("query", "customer_key").distinct().to_pyarrow().to_pylist()
-    people = {(normalise_query(row["query"]), row["customer_key"]) for row in rows}
+    people = {(query_text(row["query"]), row["customer_key"]) for row in rows}
     return dict(sorted(Counter(query for query, _ in people if query).items()))

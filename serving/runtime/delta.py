@@ -17,37 +17,39 @@ Body = Mapping[str, Any]
 """Columns of clean/products; what is missing is unknown."""
 
 
-def part_of(products: Mapping[str, Body], vectors: NDArray[np.float32], base: KeywordIndex) -> Part | None:
+def part_of(products: Mapping[str, Body], vectors: NDArray[np.float32], base: Part) -> Part | None:
     """The part of some products; None for none.
 
     Args:
         products: product id -> its columns.
         vectors: (len(products), d) unit vectors of their texts, in the same order.
-        base: the catalogue's index, whose statistics and settings hold.
+        base: the catalogue, whose statistics and settings hold; a product that it knows keeps its popularity.
     """
     import faiss
 
     if not products:
         return None
-    postings, _ = Postings.of([field_texts(body) for body in products.values()], base.config, base.statistics)
+    known = base.keyword
+    postings, _ = Postings.of([field_texts(body) for body in products.values()], known.config, known.statistics)
     at = np.arange(len(products), dtype=np.int32)
     keyword = KeywordIndex(
-        list(products), at, at, postings, base.statistics, base.config, base.encoder_sha256, base.meta
+        list(products), at, at, postings, known.statistics, known.config, known.encoder_sha256, known.meta
     )
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(np.ascontiguousarray(vectors, dtype=np.float32))
-    return Part(keyword, index, _shelf(products))
+    return Part(keyword, index, _shelf(products, base.shelf))
 
 
-def _shelf(products: Mapping[str, Body]) -> Shelf:
+def _shelf(products: Mapping[str, Body], base: Shelf) -> Shelf:
     bodies: Sequence[Body] = list(products.values())
+    sold = {str(pid): at for at, pid in enumerate(base.product_ids) if str(pid) in products}
     return Shelf(
         product_ids=list(products),
         name=[shown_name(body) for body in bodies],
         category=np.array([body.get("category") or "" for body in bodies], dtype=np.str_),
         brand=np.array([body.get("brand") or "" for body in bodies], dtype=np.str_),
         price_minor=np.array([body.get("list_price_minor") or 0 for body in bodies], dtype=np.int64),
-        popularity=np.zeros(len(bodies), dtype=np.float32),
+        popularity=np.array([base.popularity[sold[pid]] if pid in sold else 0 for pid in products], dtype=np.float32),
         in_stock=np.array([_stock(body.get("in_stock")) for body in bodies], dtype=np.int8),
     )
 

@@ -3,7 +3,7 @@
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,8 @@ from serving.runtime.understanding import Term
 
 Rows = NDArray[np.int32]
 Scores = NDArray[np.float32]
+Passes = Callable[[Rows], NDArray[np.bool_]]
+"""Which of some rows (or documents) a request's filters let through."""
 FIELD_BIT: Final = {name: np.uint8(1 << at) for at, name in enumerate(FIELDS)}
 """Field -> its bit in a posting's mask."""
 PREFIXED_WORDS: Final = 16
@@ -200,8 +202,14 @@ class KeywordIndex:
         """Word -> its place among the words."""
         return {word: at for at, word in enumerate(self.postings.words)}
 
-    def top(self, terms: Sequence[Term], k: int) -> "Hits":
-        """The `k` best documents for a query's terms; of terms that share a group the best one counts."""
+    def top(self, terms: Sequence[Term], k: int, passes: Passes | None = None) -> "Hits":
+        """The `k` best documents for a query's terms; of terms that share a group the best one counts.
+
+        Args:
+            terms: the query's words.
+            k: documents, at most.
+            passes: with it, the `k` best that pass come on top of the `k` best of all.
+        """
         groups = self._groups(terms)
         score = np.zeros(self.n_docs, dtype=np.float32)
         for group in groups:
@@ -215,16 +223,16 @@ class KeywordIndex:
                     best[docs] = np.maximum(best[docs], boost * self.postings.impacts[span])
                 score += best
         found = np.flatnonzero(score).astype(np.int32)
-        if len(found) > k:
-            edge = np.partition(score[found], len(found) - k)[len(found) - k]
-            found = found[score[found] >= edge]
-        found = found[np.lexsort((found, -score[found]))][:k]
-        return Hits(found, score[found], *self._coverage(groups, found))
+        first = _best(found, score, k)
+        if passes is not None and len(first) < len(found):
+            more = _best(found[passes(found)], score, k)
+            first = _best(np.union1d(first, more), score, 2 * k)
+        return Hits(first, score[first], *self._coverage(groups, first))
 
     def _groups(self, terms: Sequence[Term]) -> list["_Group"]:
         """The posting lists behind a query, one group per position in it.
 
-        A word that no product holds stands for the words that it begins.
+        A word that no product of the whole catalogue holds stands for the words that it begins.
         """
         groups: dict[int, _Group] = {}
         for term in terms:
@@ -235,7 +243,7 @@ class KeywordIndex:
         return list(groups.values())
 
     def _begun_by(self, beginning: str) -> Sequence[str]:
-        if len(beginning) < _PREFIX_FROM:
+        if len(beginning) < _PREFIX_FROM or beginning in self.statistics.frequency:
             return ()
         words = self.postings.words
         first = bisect_left(words, beginning)
@@ -257,6 +265,14 @@ class KeywordIndex:
             for place, bits in enumerate(_PLACES):
                 covered[place] += np.float32(group.idf) * ((mask & bits) > 0)
         return covered, max(sum(group.idf for group in groups), 1e-9)
+
+
+def _best(docs: Rows, score: Scores, k: int) -> Rows:
+    """The `k` of `docs` that score best, best first."""
+    if len(docs) > k:
+        edge = np.partition(score[docs], len(docs) - k)[len(docs) - k]
+        docs = docs[score[docs] >= edge]
+    return docs[np.lexsort((docs, -score[docs]))][:k]
 
 
 _PLACES: Final = (np.uint8(255), FIELD_BIT["name"], FIELD_BIT["name"] | FIELD_BIT["description"])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.merchandising import Rule, What, When
-from feature_repo.text import normalise_query
+from feature_repo.text import query_text
 
 Rows = NDArray[np.int32]
 
@@ -43,7 +43,7 @@ def applying(
 
 def _meets(when: When, queries: Collection[str], category: str | None, segment: str | None) -> bool:
     return (
-        (not when.queries or not {normalise_query(each) for each in when.queries}.isdisjoint(queries))
+        (not when.queries or not {query_text(each) for each in when.queries}.isdisjoint(queries))
         and (when.category is None or (category is not None and when.category.casefold() == category.casefold()))
         and (when.segment is None or when.segment == segment)
     )

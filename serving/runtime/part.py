@@ -8,14 +8,16 @@ from numpy.typing import NDArray
 
 from data_contracts.errors import ArtefactRefused
 from serving.runtime.fusion import Found
-from serving.runtime.keyword import KeywordIndex
+from serving.runtime.keyword import KeywordIndex, Passes
 from serving.runtime.shelf import Shelf
 from serving.runtime.understanding import Term
 
 KEYWORD_DOCS: Final = 500
-"""Product texts taken from the keyword index."""
+"""Product texts taken from the keyword index: so many of all, and so many of those that pass the filters."""
 VECTOR_TEXTS: Final = 100
-"""Texts taken from the vector index."""
+"""Texts taken from the vector index: so many of all, and so many of those that pass the filters."""
+FILTERED_FROM: Final = 10 * VECTOR_TEXTS
+"""Nearest texts among which those that pass the filters are looked for."""
 MIN_COSINE: Final = 0.35
 """Below this similarity a text has nothing to do with the query."""
 
@@ -41,16 +43,19 @@ class Part:
         self._by_doc = _Groups.of(keyword.doc_of_product, keyword.n_docs)
         self._by_text = _Groups.of(keyword.text_of_product, vectors.ntotal)
 
-    def candidates(self, terms: tuple[Term, ...], query: Scores | None) -> tuple[Rows, Found]:
+    def candidates(
+        self, terms: tuple[Term, ...], query: Scores | None, passes: Passes | None = None
+    ) -> tuple[Rows, Found]:
         """The rows that words or meaning find, ascending, and what each stage says of them.
 
         Args:
             terms: the query's words.
             query: (d,) its unit vector; None: by words alone.
+            passes: which rows the request's filters let through, whose best are taken too; None: all of them.
         """
-        hits = self.keyword.top(terms, KEYWORD_DOCS)
+        hits = self.keyword.top(terms, KEYWORD_DOCS, None if passes is None else self._docs_that(passes))
         by_word, group = self._by_doc.members(hits.docs)
-        near = self.nearest(query, VECTOR_TEXTS)[0] if query is not None else np.empty(0, np.int32)
+        near = self._near(query, passes) if query is not None else np.empty(0, np.int32)
         rows = np.union1d(by_word, near).astype(np.int32)
         at = np.searchsorted(rows, by_word)
         keyword = np.full(len(rows), np.nan, dtype=np.float32)
@@ -62,6 +67,25 @@ class Part:
             vector = self.vectors.reconstruct_batch(self.keyword.text_of_product[rows].astype(np.int64)) @ query
         share = np.nan_to_num(keyword) / np.float32(hits.whole)
         return rows, Found(keyword, vector, np.isin(rows, near), self.shelf.popularity[rows], covered, share)
+
+    def _docs_that(self, passes: Passes) -> Passes:
+        """Which documents are the text of a product that passes."""
+
+        def held(docs: Rows) -> NDArray[np.bool_]:
+            rows, group = self._by_doc.members(docs)
+            return np.bincount(group[passes(rows)], minlength=len(docs)) > 0
+
+        return held
+
+    def _near(self, query: Scores, passes: Passes | None) -> Rows:
+        """Rows whose text is among the nearest of all, or among the nearest that pass."""
+        near = self.nearest(query, VECTOR_TEXTS)[0]
+        if passes is None:
+            return near
+        wide, cosines = self.nearest(query, FILTERED_FROM)
+        kept = np.flatnonzero(passes(wide))
+        more = wide[kept[np.argsort(-cosines[kept], kind="stable")][:VECTOR_TEXTS]]
+        return np.union1d(near, more).astype(np.int32)
 
     def nearest(self, query: Scores, k: int, floor: float = MIN_COSINE) -> tuple[Rows, Scores]:
         """Rows whose text is among the k nearest to a (d,) unit vector, and their cosines, `floor` at least."""

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from data_contracts.errors import ArtefactRefused
 from data_contracts.merchandising import Rule
 from feature_repo.customer import CustomerFeatures
-from feature_repo.text import normalise_query
+from feature_repo.text import query_text
 from serving.runtime import diversity, facets, merchandising
 from serving.runtime.catalogue import STOCK_UNKNOWN, Catalogue
 from serving.runtime.encoder import Encoder
 from serving.runtime.fusion import Found, Fusion
-from serving.runtime.keyword import KeywordIndex
+from serving.runtime.keyword import KeywordIndex, Passes
 from serving.runtime.part import Part
 from serving.runtime.personal import PERSONAL, affinity
 from serving.runtime.shelf import Shelf
@@ -49,7 +49,7 @@ class SearchResult:
     """Of each row by stage: keyword (BM25), vector (cosine), popularity, personal (what the customer buys, in [0, 1]),
     in_stock (1, or 0 for sold out); NaN where a stage says nothing."""
     total: int
-    """Products that match, on all pages."""
+    """Products that match, on all pages: a lower bound where more match than are taken from the indexes (`part`)."""
     facets: dict[str, dict[str, int]]
     """`category` and `brand` -> value -> matching products, most frequent first; each ignores the filter on itself."""
     price_ranges: list[tuple[int, int | None, int]] = field(default_factory=list)
@@ -125,7 +125,9 @@ class SearchEngine:
             customer: what they buy moves up a little; None: nobody known.
         """
         degraded: list[str] = []
-        rows, found = self._candidates(understood, degraded)
+        bounds = filters.over(understood.bounds)
+        passes = self._passes(bounds, exclude, rules)
+        rows, found = self._candidates(understood, degraded, passes)
         fused = self.fusion.scores(found)
         stages = {"keyword": found.keyword, "vector": found.vector, "popularity": found.popularity}
         if len(fused):
@@ -136,8 +138,7 @@ class SearchEngine:
                 bought = affinity(customer, ids, self.shelf.category[rows].tolist())
                 fused = fused + np.float32(PERSONAL * spread) * bought
                 stages["personal"] = np.where(bought > 0, bought, np.nan).astype(np.float32)
-        bounds = filters.over(understood.bounds)
-        asked = {normalise_query(understood.raw), understood.text}
+        asked = {query_text(understood.raw), understood.text}
         return self._page(
             rows, fused, stages, degraded,
             bounds=bounds, n=n, offset=offset, exclude=exclude, rules=rules, asked=asked,
@@ -185,14 +186,27 @@ class SearchEngine:
             raise IndexError(f"found row {row}, the shelf has {first}")
         return self.added.vector(row - first)
 
-    def _candidates(self, understood: Understanding, degraded: list[str]) -> tuple[Rows, Found]:
+    def _passes(self, bounds: Bounds, exclude: Sequence[str], rules: Sequence[Rule]) -> Passes | None:
+        """Which rows a request shows; None where it filters nothing."""
+        if bounds == Bounds() and not exclude and not any(rule.action == "block" for rule in rules):
+            return None
+
+        def passes(rows: Rows) -> NDArray[np.bool_]:
+            shown: NDArray[np.bool_] = np.logical_and.reduce(list(self._masks(rows, bounds, exclude).values()))
+            return shown & ~merchandising.blocked(rules, rows, self.row, self.shelf)
+
+        return passes
+
+    def _candidates(self, understood: Understanding, degraded: list[str], passes: Passes | None) -> tuple[Rows, Found]:
         """Rows that words or meaning find, ascending, and what the stages say of them."""
         vector = self._encoded(understood.text, degraded)
-        rows, found = self.base.candidates(understood.terms, vector)
+        rows, found = self.base.candidates(understood.terms, vector, passes)
         if self.added is None:
             return rows, found
-        more, found_more = self.added.candidates(understood.terms, vector)
-        rows = np.concatenate([rows, more + np.int32(len(self.base.shelf.product_ids))])
+        first = np.int32(len(self.base.shelf.product_ids))
+        behind: Passes | None = None if passes is None else lambda rows: passes(rows + first)
+        more, found_more = self.added.candidates(understood.terms, vector, behind)
+        rows = np.concatenate([rows, more + first])
         return rows, Found.joined([found, found_more])
 
     def _encoded(self, text: str, degraded: list[str]) -> Scores | None:

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_repo.text import normalise_query
+from feature_repo.text import query_text
 from serving.runtime.catalogue import Catalogue
 
 
@@ -43,7 +43,7 @@ class Shelf:
         found: NDArray[np.bool_] = self.in_stock[rows] == 0
         for at in np.flatnonzero(found) if asked else ():
             row = rows[at]
-            found[at] = {normalise_query(self.name[row]), normalise_query(self.product_ids[row])}.isdisjoint(asked)
+            found[at] = {query_text(self.name[row]), query_text(self.product_ids[row])}.isdisjoint(asked)
         return found
 
     def followed_by(self, other: Self) -> Self:

@@ -8,7 +8,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_repo.text import normalise_query
+from feature_repo.text import query_text
 from serving.runtime.query.lexicon import Entry, Lexicon
 from serving.runtime.query.spelling import UNSURE, Speller
 
@@ -45,7 +45,7 @@ class Suggester:
         """The suggester over a lexicon; without one it suggests nothing."""
         entries: dict[str, Entry] = {}
         for each in sorted(lexicon.data.suggestions if lexicon else (), key=lambda e: KINDS.index(e.kind)):
-            if text := normalise_query(each.text):
+            if text := query_text(each.text):
                 entries.setdefault(text, each)
         vocabulary = sorted({word for text in entries for word in text.split()})
         code = {word: at for at, word in enumerate(vocabulary)}
@@ -64,7 +64,7 @@ class Suggester:
 
     def suggest(self, typed: str, n: int) -> list[Entry]:
         """The best `n` entries that hold every word typed, the last one as a prefix; none for nothing typed."""
-        words = normalise_query(typed).split()
+        words = query_text(typed).split()
         if not words or not self.entries:
             return []
         fits = np.ones(len(self.entries), dtype=bool)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from feature_repo.search_text import search_tokens
-from feature_repo.text import normalise_query
+from feature_repo.text import query_text
 
 QueryClass = Literal["navigational", "informational", "transactional"]
 
@@ -73,4 +73,4 @@ class Understanding:
 def as_written(query: str) -> Understanding:
     """The query taken at its words: normalised, nothing corrected, expanded or read out of it."""
     terms = tuple(Term(word, group=at) for at, word in enumerate(search_tokens(query)))
-    return Understanding(raw=query, text=normalise_query(query), terms=terms)
+    return Understanding(raw=query, text=query_text(query), terms=terms)

@@ -19,7 +19,7 @@ import pandas as pd
 
 from data_contracts.search_words import load_search_words
 from feature_repo.search_text import search_tokens
-from feature_repo.text import normalise_query, product_name, product_text
+from feature_repo.text import product_name, product_text, query_text
 from mercato.settings import Settings
 from monitoring.statistics import paired_gain
 from serving.runtime.fusion import Fusion
@@ -143,7 +143,7 @@ def _asked(words: Lexicon) -> dict[str, list[tuple[str, list[set[str]]]]]:
     """Kind of query -> (query, what a product must hold: one stem of each set)."""
     data = words.data
     meant = load_search_words("complete_journey").synonyms.means
-    foreign = [(normalise_query(word), normalise_query(each[0])) for word, each in meant.items()]
+    foreign = [(query_text(word), query_text(each[0])) for word, each in meant.items()]
     short = [each for each in data.abbreviations.items() if each[0] in data.words and words.knows(each[1].split()[0])]
     return {
         "Hindi or Hinglish word": [(word, _either(each)) for word, each in foreign if words.knows(each.split()[-1])],

@@ -61,6 +61,14 @@ def test_a_query_counts_its_customers_who_found_something(tmp_path: Path) -> Non
     assert customers_by_query(make_lake(tmp_path), UNTIL, timedelta(days=1)) == {}
 
 
+def test_a_translation_that_many_ask_is_still_translated() -> None:
+    """However many ask for "doodh", no product holds it: it goes on being searched as milk, and is suggested."""
+    words = load_search_words("complete_journey")
+    made = build_lexicon(texts(), words, minor_digits=2, until=UNTIL, queries={"doodh": 50, "doodh mouse": 50})
+    assert understand("doodh", Lexicon(made)).text == "milk"
+    assert {each.text for each in made.suggestions if each.kind == "query"} == {"doodh", "doodh mouse"}
+
+
 def test_before_the_first_event_nothing_was_asked(tmp_path: Path) -> None:
     """A shop without an event log has a lexicon of its catalogue."""
     assert customers_by_query(make_lake(tmp_path), UNTIL, LOOKBACK) == {}

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-_CURRENCY: Final = (
-    r"(?:₹|\$|£|€|rs\b\.?|inr\b|usd\b|gbp\b|eur\b|rupees?\b|rupaye\b|rupay\b|dollars?\b|bucks\b|रुपये|रुपए|रु\.?)"
-)
+_CURRENCY: Final = r"(?:[₹$£€]|(?:rs|inr|usd|gbp|eur|rupees?|rupaye|rupay|dollars?|bucks|रुपये|रुपए|रु)(?![^\W\d])\.?)"
 _SAID_MANY: Final = {
     "k": 1_000, "thousand": 1_000, "hazar": 1_000, "hazaar": 1_000, "हजार": 1_000, "हज़ार": 1_000,
     "lakh": 100_000, "lac": 100_000, "लाख": 100_000,
@@ -27,20 +25,23 @@ def _amount(name: str) -> str:
     """A number, with its currency before or after it; not the number of something else."""
     many = "|".join(_MANY)
     return (
-        rf"(?P<c{name}>{_CURRENCY})?\s*(?<![\w.,])(?P<{name}>{_NUMBER})\s?(?:(?P<k{name}>{many})(?!\w))?"
-        rf"(?![\w%\"”″]|[.,]\d)(?!\s*-?\s*{_UNITS}(?!\w))\s*(?P<d{name}>{_CURRENCY})?"
+        rf"(?:(?P<c{name}>{_CURRENCY})\s*|(?<![\w.,]))(?P<{name}>{_NUMBER})(?:\s?(?P<k{name}>{many})(?!\w))?(?:/-)?"
+        rf"(?:\s*(?P<d{name}>{_CURRENCY})(?!\w)|(?![\w%\"”″]|[.,]\d)(?!\s*(?:-\s*)?{_UNITS}(?!\w)))"
     )
 
 
 _A, _B = _amount("a"), _amount("b")
 _BELOW: Final = (
-    r"(?:under|below|less than|cheaper than|within|up ?to|upto|at most|no more than|not more than|maximum|max|<=?)"
+    r"(?:under|below|less than|cheaper than|within|up ?to|upto|at most|no more than|not more than|maximum|<=?)"
 )
-_ABOVE: Final = r"(?:above|over|more than|at least|not less than|minimum|min|starting (?:at|from)|>=?)"
+_ABOVE: Final = r"(?:above|over|more than|at least|not less than|minimum|starting (?:at|from)|>=?)"
+_MAX: Final = r"max(?:imum)?\.?"
+_MIN: Final = r"min(?:imum)?\.?"
+_AND: Final = r"\s*(?:(?:,|&|and|but|aur|lekin|par|और|लेकिन|पर)\s*)?"
 _KAM: Final = r"(?:se|से)\s+(?:kam|km|neeche|niche|nichey|sasta|saste|sasti|कम|नीचे|सस्ता|सस्ते|सस्ती)"
 _ANDAR: Final = (
     r"(?:(?:ke|के)\s+(?:andar|under|bhitar|neeche|niche|अंदर|अन्दर|भीतर|नीचे)|(?:tak|तक)(?!\w)|"
-    r"or less|or below|and below)"
+    r"(?:or less|or below|and below)(?!\s*[₹$£€]?\d))"
 )
 _ZYADA: Final = (
     r"(?:(?:se|से|ke|के)\s+(?:zyada|jyada|jada|zada|adhik|upar|uper|oopar|mehnga|mehnge|mehngi|"
@@ -61,14 +62,18 @@ class PriceBounds:
     said: str
 
 
-def _bounds(match: re.Match[str], digits: int, *, low: str | None, high: str | None) -> tuple[int | None, int | None]:
-    def minor(name: str | None) -> int | None:
-        if name is None:
-            return None
-        factor = _MANY.get(match.group(f"k{name}") or "", 1)
-        return int(Decimal(match.group(name).replace(",", "")) * factor * 10**digits)
+def _amounts(match: re.Match[str]) -> dict[str, Decimal]:
+    """The numbers by name, times the thousands or lakhs said; in "10 to 20k" both are thousands."""
+    said = {name: Decimal(match[name].replace(",", "")) for name in ("a", "b") if name in match.re.groupindex}
+    factor = {name: _MANY.get(match[f"k{name}"] or "", 1) for name in said}
+    if "b" in said and factor["a"] == 1 and said["a"] < said["b"]:
+        factor["a"] = factor["b"]
+    return {name: said[name] * factor[name] for name in said}
 
-    return minor(low), minor(high)
+
+def _bounds(match: re.Match[str], digits: int, *, low: str | None, high: str | None) -> tuple[int | None, int | None]:
+    minor = {name: int(amount * 10**digits) for name, amount in _amounts(match).items()}
+    return minor[low] if low else None, minor[high] if high else None
 
 
 Sense = Callable[[re.Match[str]], bool]
@@ -81,7 +86,19 @@ def _always(_: re.Match[str]) -> bool:
 def _named(match: re.Match[str]) -> bool:
     """Whether a currency or the word price says that the two numbers are amounts."""
     found = match.groupdict()
-    return any(found.get(name) for name in ("ca", "cb", "da", "db", "word"))
+    return any(found.get(name) for name in ("ca", "cb", "da", "db", "word", "price"))
+
+
+def _rises(match: re.Match[str]) -> bool:
+    """Whether the first number is the lower one: "max 2 over 500" is no pair of bounds."""
+    amounts = _amounts(match)
+    return amounts["a"] <= amounts["b"]
+
+
+def _falls(match: re.Match[str]) -> bool:
+    """Whether the first number is the higher one."""
+    amounts = _amounts(match)
+    return amounts["a"] >= amounts["b"]
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -89,8 +106,14 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 _BEFORE: Final = r"(?<!\w)(?P<word>" + _PRICE_WORD + r")?"
+_NO_AGE: Final = r"(?<!\bfor )(?<!\bage )(?<!\baged )(?<!\bages )"
+_PRICE: Final = rf"\s*(?P<price>{_PRICE_WORD})?"
 _PATTERNS: Final[tuple[tuple[re.Pattern[str], str | None, str | None, Sense], ...]] = (
     (_compiled(rf"{_BEFORE}(?:between|from)\s+{_A}\s*(?:and|to|-|&)\s*{_B}"), "a", "b", _always),
+    (_compiled(rf"{_NO_AGE}{_BEFORE}(?:{_ABOVE}|{_MIN})\s*{_A}{_AND}(?:{_BELOW}|{_MAX})\s*{_B}"), "a", "b", _rises),
+    (_compiled(rf"{_BEFORE}(?:{_BELOW}|{_MAX})\s*{_A}{_AND}(?:{_ABOVE}|{_MIN})\s*{_B}"), "b", "a", _falls),
+    (_compiled(rf"{_BEFORE}{_A}\s*(?:{_ZYADA}){_AND}{_B}\s*(?:{_KAM}|{_ANDAR})(?!\w)"), "a", "b", _rises),
+    (_compiled(rf"{_BEFORE}{_A}\s*(?:{_KAM}|{_ANDAR}){_AND}{_B}\s*(?:{_ZYADA})(?!\w)"), "b", "a", _falls),
     (_compiled(rf"{_BEFORE}{_A}\s*(?:se|से)\s+{_B}\s*(?:{_EDGE}(?:tak|beech|bich|तक|बीच)(?:\s+(?:me|mein|में))?)(?!\w)"),
      "a", "b", _always),
     (_compiled(rf"{_BEFORE}{_A}\s*(?:to|-|\u2013|se|से)\s*{_B}"), "a", "b", _named),
@@ -99,7 +122,9 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], str | None, str | None, Sense], ..
     (_compiled(rf"{_BEFORE}{_A}\s*(?:{_ZYADA})(?!\w)"), "a", None, _always),
     (_compiled(rf"{_BEFORE}{_A}\s*\+"), "a", None, _named),
     (_compiled(rf"{_BEFORE}{_BELOW}\s*{_A}"), None, "a", _always),
-    (_compiled(rf"(?<!\bfor )(?<!\bage )(?<!\baged )(?<!\bages ){_BEFORE}{_ABOVE}\s*{_A}"), "a", None, _always),
+    (_compiled(rf"{_BEFORE}{_MAX}{_PRICE}{_A}"), None, "a", _named),
+    (_compiled(rf"{_BEFORE}{_MIN}{_PRICE}{_A}"), "a", None, _named),
+    (_compiled(rf"{_NO_AGE}{_BEFORE}{_ABOVE}\s*{_A}"), "a", None, _always),
     (_compiled(rf"(?<!\w)(?P<word>budget\s+(?:of\s+|is\s+)?){_A}"), None, "a", _always),
 )  # fmt: skip
 

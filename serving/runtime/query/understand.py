@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, get_args
 
 from feature_repo.search_text import search_tokens
-from feature_repo.text import MAX_QUERY_CHARS, normalise_query
+from feature_repo.text import MAX_QUERY_CHARS, query_text
 from serving.runtime.query.lexicon import Found, Lexicon, phrases
 from serving.runtime.query.prices import price_bounds
 from serving.runtime.query.spelling import CONFIDENCE
@@ -32,7 +32,7 @@ class _Draft:
 
     lexicon: Lexicon
     asked: str
-    """The query as written, normalised."""
+    """The words of the query as written."""
     words: list[str]
     confidence: float
     new_stems: Collection[str] = ()
@@ -70,10 +70,12 @@ def understand(
         confidence: least probability of a spelling correction, in [0, 1].
         new_stems: stems of products that are newer than the lexicon: words that are right.
     """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", query[:MAX_QUERY_CHARS]).casefold())
-    draft = _Draft(lexicon, normalise_query(query), [], confidence, new_stems)
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", query[:MAX_QUERY_CHARS]).casefold())
+    # Price patterns take time that grows with the cube of a run of blanks.
+    text = " ".join(folded.split())
+    draft = _Draft(lexicon, query_text(query), [], confidence, new_stems)
     priced = _prices(draft, text) if "prices" not in refuse else text
-    draft.words = normalise_query(priced).split()
+    draft.words = query_text(priced).split()
     if priced != text:
         draft.trace[-1] = replace(draft.trace[-1], after=draft.text)
     for name in STEPS[1:]:
@@ -97,7 +99,7 @@ def _prices(draft: _Draft, text: str) -> str:
         return text
     draft.bounds = Bounds(price_min_minor=found.low, price_max_minor=found.high)
     detail: dict[str, object] = {"said": found.said, "price_min_minor": found.low, "price_max_minor": found.high}
-    draft.trace.append(Step("prices", normalise_query(text), "", detail))
+    draft.trace.append(Step("prices", query_text(text), "", detail))
     return text.replace(found.said, " ", 1)
 
 
@@ -169,7 +171,8 @@ def _synonyms(draft: _Draft) -> None:
         if not any(lexicon.knows(word) for word in draft.words[found.start : found.end]):
             draft.replace(found, known[0])
             by = len(known[0].split()) - (found.end - found.start)
-            draft.also = [_shifted(each, found.start, by) for each in draft.also]
+            apart = [each for each in draft.also if each[1] <= found.start or each[0] >= found.end]
+            draft.also = [_shifted(each, found.start, by) for each in apart]
             end = found.start + len(known[0].split())
             draft.also += [(found.start, end, each, lexicon.data.synonym_boost) for each in known[1:]]
         else:

@@ -94,7 +94,7 @@ def test_pages_are_cuts_of_one_list(position: int, size: int) -> None:
 @pytest.mark.parametrize(
     ("when", "query", "category", "segment", "holds"),
     [
-        ({}, "milk", None, None, True), ({"queries": ["  MILK!"]}, "milk", None, None, True),
+        ({}, "milk", None, None, True), ({"queries": ["  'MILK'.!"]}, "milk", None, None, True),
         ({"queries": ["bread"]}, "milk", None, None, False), ({"category": "dairy"}, "", "DAIRY", None, True),
         ({"category": "dairy"}, "milk", None, None, False), ({"segment": "vip"}, "milk", None, "vip", True),
         ({"segment": "vip"}, "milk", None, None, False),

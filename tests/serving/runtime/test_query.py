@@ -1,5 +1,6 @@
 """Query understanding over a small catalogue whose counts are written here, so that expectations can be worked out."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -68,16 +69,47 @@ def test_price_bounds_in_three_languages(lexicon: Lexicon, query: str, low: int 
     assert any(word.isnumeric() or word[0].isnumeric() for word in refused.text.split())
 
 
+def test_blanks_between_words_change_nothing(lexicon: Lexicon) -> None:
+    """However wide the gaps, the price patterns see single spaces: a run of blanks costs them no time."""
+    for query in ("mouse less than 1500", "between 20 and 30", "mouse for over 50"):
+        wide = understand(query.replace(" ", " \t\u3000 "), lexicon)
+        assert (wide.bounds, wide.text, wide.trace) == (
+            understand(query, lexicon).bounds, understand(query, lexicon).text, understand(query, lexicon).trace,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "query",
     [
         "monitor over 24 inch", "under 8gb", "20-30 pack", "windows 10", "for over 50", "usb 3.0", "tn-2110", "8 to 12",
-        "note 10+", "iphone 11 max",
+        "note 10+", "iphone 11 max", "nike air max 90", "airpods max 2", "iphone 13 pro max 256",
+        "air max 90 for over 50",
     ],
 )  # fmt: skip
 def test_numbers_of_other_things_are_no_prices(query: str) -> None:
     """A size, a version, an age, a code or a bare range bounds no price."""
     assert price_bounds(query, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "low", "high"),
+    [
+        ("above 500 and below 1000", 500, 1_000), ("under 1000 and above 500", 500, 1_000),
+        ("over rs 500 but under rs 1000", 500, 1_000), ("min 500 max 1000", 500, 1_000),
+        ("500 se zyada aur 1000 se kam", 500, 1_000), ("1000 से कम और 500 से ज़्यादा", 500, 1_000),
+        ("under Rs.500", None, 500), ("rs500 tak", None, 500), ("rs.500 se kam", None, 500), ("inr500 tak", None, 500),
+        ("500rs tak", None, 500), ("₹500/- tak", None, 500), ("500 and below", None, 500),
+        ("max ₹500", None, 500), ("max 500 rs", None, 500), ("max price 500", None, 500), ("price min. 500", 500, None),
+        ("maximum 500", None, 500), ("airpods max 2 above 500", 500, None), ("air max 90 under 5000", None, 5_000),
+        ("between 10 and 20k", 10_000, 20_000), ("10 se 20 hazar tak", 10_000, 20_000), ("₹20-30k", 20_000, 30_000),
+        ("between 500 and 2k", 500, 2_000), ("between 2k and 5k", 2_000, 5_000),
+    ],
+)  # fmt: skip
+def test_both_ends_currencies_and_thousands(query: str, low: int | None, high: int | None) -> None:
+    """Two bounds are both read, a currency may touch its number, thousands said once count for both ends."""
+    found = price_bounds(unicodedata.normalize("NFKC", query.casefold()), 0)
+    assert found is not None
+    assert (found.low, found.high) == (low, high)
 
 
 def test_only_whole_words_say_that_a_number_is_an_age() -> None:
@@ -144,6 +176,46 @@ def test_a_synonym_in_another_language_replaces_an_unknown_word(lexicon: Lexicon
     """Hindi and Hinglish words that no product holds are searched as what they mean."""
     for query in ("doodh", "दूध", "mujhe doodh chahiye", "मुझे दूध चाहिए"):
         assert understand(query, lexicon).text == "milk"
+
+
+def test_what_stood_for_replaced_words_goes_with_them(lexicon: Lexicon) -> None:
+    """Two words replaced by one: the compound that stood for them goes, that of the words behind them moves up."""
+    update = {"synonyms": {"micro wave": ["microwave"]}, "words": {**lexicon.data.words, "microwave": 3}}
+    understood = understand("micro wave head set", Lexicon(lexicon.data.model_copy(update=update)))
+    assert understood.text == "microwave head set"
+    assert [(term.word, term.group) for term in understood.terms] == [
+        ("microwav", 0), ("head", 1), ("headset", 1), ("headset", 2), ("set", 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "meant"),
+    [
+        ("doodh.", "doodh"), ("'laptop'", "laptop"), ("hp.", "hp"), ("wireles. mouse", "wireles mouse"),
+        ("mouse & speaker.", "mouse speaker"), ("mouse under 1500.", "mouse under 1500"), ("under 20.", "under 20"),
+        ("case-mate. case", "case-mate case"),
+    ],
+)  # fmt: skip
+def test_marks_at_the_edge_of_a_word_are_no_part_of_it(lexicon: Lexicon, query: str, meant: str) -> None:
+    """The index holds words without them, so they are looked up, corrected and replaced without them too."""
+    read, plain = understand(query, lexicon), understand(meant, lexicon)
+    assert (read.text, read.terms, read.bounds) == (plain.text, plain.terms, plain.bounds)
+    assert (read.boosts, read.query_class) == (plain.boosts, plain.query_class)
+
+
+def test_names_with_marks_are_known_by_their_words() -> None:
+    """A brand, a category, a synonym and an abbreviation are found however their full stops are written."""
+    names, given = ("Dr. Oat", "Fruit & Veg"), texts()
+    more = {"brand": [*given.brand, names[0]], "category": [*given.category, names[1]], "name": [*given.name, "Oats"]}
+    full, popularity = [*given.full, "Oats Dr. Oat Fruit & Veg"], [*given.popularity, 1.0]
+    said = load_search_words("complete_journey")
+    said = said.model_copy(update={"abbreviations": {"oz.": "ounce"}})
+    made = build_lexicon(Texts(**more, full=full, popularity=popularity), said, minor_digits=2, until=AT)
+    assert made.brands["dr oat"] == names[0]
+    assert made.categories["fruit veg"] == names[1]
+    assert made.abbreviations == {"oz": "ounce"}
+    for query in ("Dr. Oat", "dr oat"):
+        assert understand(query, Lexicon(made)).boosts == {"brand": names[0]}
 
 
 def test_abbreviations_stand_for_their_long_form_and_back(lexicon: Lexicon) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from data_contracts.errors import ArtefactRefused
 from feature_repo.customer import CustomerFeatures
-from serving.runtime import diversity
+from serving.runtime import diversity, part
 from serving.runtime.catalogue import STOCK_UNKNOWN
 from serving.runtime.delta import part_of
 from serving.runtime.encoder import Encoder
@@ -329,7 +329,7 @@ def test_what_changed_since_is_found_and_what_is_gone_is_hidden(engine: SearchEn
     first, second = (str(products["product_id"][int(row)]) for row in engine.search(as_written("milk"), n=2).rows)
     put = {"new": {"name": "Zucchini lamp", "brand": "Lumo", "price_minor": 1250}, first: {"name": "Oat drink"}}
     vectors = engine.encoder.encode(["zucchini lamp, lumo", "oat drink"])
-    now = engine.changed(part_of(put, vectors, engine.base.keyword), gone=[second])
+    now = engine.changed(part_of(put, vectors, engine.base), gone=[second])
 
     def ids(query: str) -> list[str]:
         found = now.search(as_written(query), n=100)
@@ -343,3 +343,42 @@ def test_what_changed_since_is_found_and_what_is_gone_is_hidden(engine: SearchEn
     assert ids("milk").count(first) <= 1
     back = now.changed(None, gone=[])
     assert back.search(as_written("milk"), n=2).rows.tolist() == engine.search(as_written("milk"), n=2).rows.tolist()
+
+
+def test_a_product_put_again_stays_as_popular_and_a_new_one_is_not(engine: SearchEngine) -> None:
+    """A new price does not move the best-seller of a category page; what nobody could buy yet comes last."""
+    best = str(engine.shelf.product_ids[int(engine.browse(n=1).rows[0])])
+    put = {"new": {"name": "Lamp"}, best: {"name": "Lamp", "list_price_minor": 5}}
+    now = engine.changed(part_of(put, engine.encoder.encode(["lamp", "lamp"]), engine.base), gone=[])
+    found = now.browse(n=len(now.shelf.product_ids)).rows.tolist()
+    assert [found.index(now.row[pid]) for pid in (best, "new")] == [0, len(found) - 1]
+
+
+def test_only_a_word_that_the_whole_catalogue_does_not_know_stands_for_what_it_begins(engine: SearchEngine) -> None:
+    """The word "milk" is no beginning of a new "milkshake" while products hold milk; "zucch" is one of "zucchini"."""
+    put = {"shake": {"name": "Milkshake"}, "veg": {"name": "Zucchini"}}
+    added = part_of(put, engine.encoder.encode(["milkshake", "zucchini"]), engine.base)
+    assert added is not None
+    assert added.keyword.top([Term("milk")], 9).docs.tolist() == []
+    assert added.keyword.top([Term("zucch")], 9).docs.tolist() == [1]
+
+
+@pytest.mark.parametrize("meaning", [False, True])
+def test_a_filter_is_applied_before_the_best_are_taken(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch, *, meaning: bool
+) -> None:
+    """With two texts taken of hundreds, by words or by meaning, what a filter leaves is found all the same."""
+    milk = as_written("milk")
+    asked = replace(milk, terms=()) if meaning else replace(milk, text="")
+    last = np.sort(engine.search(asked, n=500).rows)[-5:]
+    low = int(engine.shelf.price_minor[last[0]])
+    monkeypatch.setattr(part, "KEYWORD_DOCS", 2)
+    monkeypatch.setattr(part, "VECTOR_TEXTS", 2)
+    few = engine.search(asked, n=500)
+    assert len(few.rows)
+    dear = engine.search(asked, n=500, filters=Bounds(price_min_minor=low))
+    assert dear.total >= 2
+    assert set(dear.rows.tolist()) <= set(last.tolist())
+    assert len(set(few.rows.tolist()) & set(last.tolist())) < 2
+    gone = [str(engine.shelf.product_ids[row]) for row in few.rows]
+    assert engine.search(asked, n=500, exclude=gone).total >= 2

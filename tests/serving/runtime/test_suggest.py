@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_contracts.search_words import load_search_words
-from feature_repo.text import normalise_query
+from feature_repo.text import query_text
 from serving.runtime.facets import counts, price_ranges, without
 from serving.runtime.query.lexicon import Lexicon
 from serving.runtime.suggest import Suggester
@@ -42,6 +42,7 @@ def test_queries_come_first_then_categories_and_brands_then_products() -> None:
     [
         ("wireless mo", "wireless mouse pad"), ("mouse wire", "wireless mouse pad"),
         ("WIRELESS  CH", "wireless charger"),
+        ("wireless. 'mo", "wireless mouse pad"),
         ("wirless mo", "wireless mouse pad"), ("wirelss", "wireless charger"), ("logitehc", "Logitech"), ("xyz", None),
         ("", None), ("!!", None),
     ],
@@ -62,7 +63,7 @@ def test_any_text_gets_at_most_n(typed: str, n: int) -> None:
 def test_every_prefix_of_an_entry_suggests_it(text: str, cut: int) -> None:
     """Typing towards an entry never loses it."""
     typed = text[:cut].strip()
-    assert text in {normalise_query(each) for each in suggested(typed, 100)}
+    assert text in {query_text(each) for each in suggested(typed, 100)}
 
 
 def test_without_a_lexicon_nothing_is_suggested() -> None:
