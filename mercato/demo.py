@@ -70,12 +70,13 @@ def _run(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str,
     drops = bool(shop.drops)
     airflow_env = environment(settings.root, ports["airflow"], env, drops=drops)
     airflow = Airflow(guardian, airflow_env, settings.root / "logs", drops)
+    links: dict[str, str] = {}
     if made:
         view.say(f"release {made.release_id} is current: code, data and settings are unchanged")
         _start_gateway(settings, guardian, env, steps)
         _wait_gateway(settings, guardian, view)
         Thread(target=_start_quietly, args=(airflow,), daemon=True).start()
-        links = _look(settings, guardian, ports, env)
+        links.update(_look(settings, guardian, ports, env))
     else:
 
         def assembled(release_id: str) -> None:
@@ -85,9 +86,9 @@ def _run(settings: Settings, guardian: Guardian, view: View, ports: Mapping[str,
             view.stage("households for the page", since)
             _make_live(settings, release_id, steps)
             _start_gateway(settings, guardian, env, steps)
+            links.update(_look(settings, guardian, ports, env))
 
         made = _chain(airflow, view, steps, assembled)
-        links = _look(settings, guardian, ports, env)
         _wait_gateway(settings, guardian, view)
         remember(settings, made)
         (settings.root / "demo" / "stages.json").write_text(json.dumps(dict(view.stages), indent=1))

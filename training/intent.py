@@ -147,10 +147,12 @@ def train(config: IntentConfig, messages: Messages, until: datetime, checkpoints
     bert, tokenizer = load_base(config.base_model)
     model = encoders.Classifier(bert, len(work.labels), train_word_embeddings=config.train_word_embeddings)
     ids = encoders.encoded(tokenizer, train_rows["text"].tolist(), config.max_length)
-    features = encoders.features_of(model, tokenizer, ids)
-    model.set_head(
-        *fit_head(features, work.codes(train_rows), work.weights(train_rows), regularisation=config.head_regularisation)
-    )
+    read = np.arange(len(train_rows))
+    if not config.fine_tune and len(read) > config.frozen_messages:
+        read = np.sort(np.random.default_rng(config.seed).permutation(read)[: config.frozen_messages])
+    some = train_rows.iloc[read]
+    features = encoders.features_of(model, tokenizer, [ids[at] for at in read])
+    model.set_head(*fit_head(features, work.codes(some), work.weights(some), regularisation=config.head_regularisation))
     frozen = _exported(work, FROZEN, model, tokenizer, ids)
     work.timed(FROZEN, begun)
     begun = time.process_time()
