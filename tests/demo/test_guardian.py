@@ -29,8 +29,9 @@ time.sleep(600)
 """
 N_FAMILY = 5
 PARENT = """
-import os, pathlib, sys, time
+import os, pathlib, signal, sys, time
 from mercato.guardian import Guardian, Service
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
 guardian = Guardian()
 folder, log = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 command = [sys.executable, "-c", sys.argv[3], str(folder)]
