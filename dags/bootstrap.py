@@ -44,7 +44,7 @@ def bootstrap() -> None:
     features = start("materialize_features", AS_OF)
     models = start("train_als", AS_OF)
     rankers = start("train_ranker", AS_OF)
-    # The linear intent models take about three minutes of one core; the nightly run trains the encoder.
+    # The linear intent models take about five minutes of one core; the nightly run trains the encoder.
     intent = start("train_intent", {**AS_OF, "fine_tune": False})
     chain(start("extract_sources", LOAD), start("clean_tables", LOAD), [text, features, intent])
     chain([text, features], index)

@@ -11,9 +11,9 @@ class IntentConfig(BaseModel, frozen=True, extra="forbid"):
     base_model: str = E5
     """`package:NAME`, `hf:NAME` or a folder (`training.base_models`)."""
     fine_tune: bool = True
-    """Train the encoder; without it the linear models are all there is, which takes about two minutes of one core."""
+    """Train the encoder; without it the linear models are all there is, which takes about five minutes of one core."""
     frozen_messages: PositiveInt = 8_000
-    """Without fine-tuning the head is fitted to so many messages at most, drawn by `seed`: reading one takes 11 ms."""
+    """Without fine-tuning the head is fitted to so many messages at most, drawn by `seed`: reading is its longest part."""
     words: bool = True
     """Fit the model over pieces of words too; its time grows with the number of labels."""
     max_length: PositiveInt = 128

@@ -228,6 +228,16 @@ def test_what_was_not_asked_is_not_taken(place: tuple[Lake, str], tmp_path: Path
     assert "was labelled by label set 1.0.0, the labels are now 2.0.0" in refusal(given, labels=newer)
 
 
+def relabel(lake: Lake, tmp_path: Path) -> None:
+    """Two annotators say `info` of a message that a model's report lists as an error."""
+    errors = tmp_path / "errors.jsonl"
+    errors.write_text(json.dumps({"text": "who won the match"}) + "\n")
+    again = export_errors(lake, LABELS, UNTIL, errors).batch
+    assert again is not None
+    relabelled = exported(tasks(lake, again.batch), lambda *_: [annotation(n, "info") for n in (1, 2)])
+    drop(tmp_path / "in", relabelled, "errors.json")
+
+
 def test_more_annotations_of_a_batch_replace_the_fewer(place: tuple[Lake, str], tmp_path: Path) -> None:
     """A second export of the same project adds up; errors of a model that are labelled anew come after both."""
     lake, batch = place
@@ -242,12 +252,7 @@ def test_more_annotations_of_a_batch_replace_the_fewer(place: tuple[Lake, str], 
     assert take(lake, tmp_path / "in").taken[0]["open"] == 0
     assert Counter(each.annotators for each in decided(lake, UNTIL)) == {3: 12, 2: 8}
     written = {each.text: each.message_time for each in decided(lake, UNTIL)}
-    errors = tmp_path / "errors.jsonl"
-    errors.write_text(json.dumps({"text": "who won the match"}) + "\n")
-    again = export_errors(lake, LABELS, UNTIL, errors).batch
-    assert again is not None
-    relabelled = exported(tasks(lake, again.batch), lambda *_: [annotation(n, "info") for n in (1, 2)])
-    drop(tmp_path / "in", relabelled, "errors.json")
+    relabel(lake, tmp_path)
     later = UNTIL + timedelta(days=1)
     import_files(lake, LABELS, sorted((tmp_path / "in").glob("*")), later, IMPORT)
     found = {when: {each.text: each.intent for each in decided(lake, when)} for when in (UNTIL, later)}
@@ -262,12 +267,7 @@ def test_one_more_vote_leaves_the_other_labels_as_old_as_they_were(place: tuple[
     given = tasks(lake, batch)
     drop(tmp_path / "in", exported(given, lambda data, _: [annotation(n, truth(data["text"])) for n in (1, 2)]))
     take(lake, tmp_path / "in")
-    errors = tmp_path / "errors.jsonl"
-    errors.write_text(json.dumps({"text": "who won the match"}) + "\n")
-    again = export_errors(lake, LABELS, UNTIL, errors).batch
-    assert again is not None
-    relabelled = exported(tasks(lake, again.batch), lambda *_: [annotation(n, "info") for n in (1, 2)])
-    drop(tmp_path / "in", relabelled, "errors.json")
+    relabel(lake, tmp_path)
     import_files(lake, LABELS, sorted((tmp_path / "in").glob("*")), UNTIL + timedelta(days=1), IMPORT)
     (other, *_) = (each for each in given if each["data"]["text"] != "who won the match")
     late = exported([other], lambda data, _: [annotation(3, truth(data["text"]), UNTIL + timedelta(days=2))])
