@@ -13,7 +13,7 @@ class IntentConfig(BaseModel, frozen=True, extra="forbid"):
     fine_tune: bool = True
     """Train the encoder; without it the linear models are all there is, which takes about five minutes of one core."""
     frozen_messages: PositiveInt = 8_000
-    """Without fine-tuning the head is fitted to so many messages at most, drawn by `seed`: reading is its longest part."""
+    """Without fine-tuning the head is fitted to so many messages at most, drawn by `seed`, to save time."""
     words: bool = True
     """Fit the model over pieces of words too; its time grows with the number of labels."""
     max_length: PositiveInt = 128
