@@ -9,6 +9,8 @@ export UV_FIND_LINKS ?= $(shell printenv PIP_FIND_LINKS || $(PYTHON) -m pip conf
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 export DO_NOT_TRACK := 1
+# Where it is set, each of the demo's sixty processes compiles all that it imports: seconds every time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test bench lint types imports unit browser postgres lock clean
 help: ## this list

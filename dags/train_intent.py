@@ -1,7 +1,8 @@
 """Train the intent model: what a shopper's message wants.
 
-Linear models over pieces of words and over a pretrained encoder are always made; `fine_tune` also trains the encoder,
-and it ships only where it beats them by more than the paired interval. Without new labels nothing is trained.
+Linear models over pieces of words and over a pretrained encoder are made, then the encoder is trained too; that one
+ships only where it beats them by more than the paired interval. `encoder` stops earlier. Without new labels nothing is
+trained.
 Runbook: docs/runbooks/train_intent.md
 """
 
@@ -20,14 +21,14 @@ from dags.runs import nightly, publish, settings, until
 def fit(**context: Any) -> dict[str, Any]:
     """The artefact, what it does on the test messages, and the MLflow run with its report."""
     from monitoring.statistics import paired_gain
+    from training.intent_config import Encoder
     from training.intent_job import train_intent as train
 
     def wins(challenger: Sequence[float], rival: Sequence[float]) -> bool:
         return paired_gain(challenger, rival).positive
 
-    return publish(
-        context, train(settings(), until(context), wins=wins, fine_tune=bool(context["params"]["fine_tune"]))
-    )
+    encoder = Encoder(context["params"]["encoder"])
+    return publish(context, train(settings(), until(context), wins=wins, encoder=encoder))
 
 
 @dag(
@@ -38,8 +39,11 @@ def fit(**context: Any) -> dict[str, Any]:
     deadline=deadline(timedelta(hours=6)),
     params={
         **UNTIL_PARAM,
-        "fine_tune": Param(
-            True, type="boolean", description="Train the encoder too: minutes on a GPU, longer without."
+        "encoder": Param(
+            "fine-tuned",
+            type="string",
+            enum=["none", "frozen", "fine-tuned"],
+            description="How far to go with the pretrained encoder: half a minute, five minutes, most of an hour.",
         ),
     },
     tags=["training"],

@@ -109,13 +109,13 @@ def _chain(airflow: Airflow, view: View, steps: Plan, assembled: Callable[[str],
     view.stage("Airflow ready", since)
     run_id = f"demo-{clock.real():%Y%m%dT%H%M%SZ}"
     view.say(f"Airflow is ready at {airflow.url}; running bootstrap as {run_id}")
-    since, peak, measured, tasks, release_id = time.monotonic(), 0.0, 0.0, list[TaskRun](), ""
+    since, peak, measured, tasks, release_id = time.monotonic(), (0.0, ""), 0.0, list[TaskRun](), ""
     airflow.give_up("demo-")  # else it would go on with them, and bootstrap would wait for its own earlier run
     airflow.trigger("bootstrap", run_id, steps.conf())
     for tasks in airflow.follow("bootstrap", run_id):
         view.tasks(tasks)
         if time.monotonic() - measured > _MEMORY_EVERY_SECONDS:
-            peak, measured = max(peak, _memory()), time.monotonic()
+            peak, measured = max(peak, (_memory(), _at_work(tasks))), time.monotonic()
         if not release_id and any(each.task_id == "make_first_live" and each.state == "success" for each in tasks):
             release_id = airflow.result("assemble_release", run_id, "assemble")["release_id"]
             assembled(release_id)
@@ -123,7 +123,8 @@ def _chain(airflow: Airflow, view: View, steps: Plan, assembled: Callable[[str],
     view.stages.extend(dag_seconds(tasks))
     view.stage("the chain of DAGs, wall clock", since)
     view.stages.append(("of it orchestration (no task at work)", wall - busy))
-    view.say(f"chain {wall:.1f} s, orchestration {(wall - busy) / wall:.1%}, peak memory {peak / 1024:.1f} GiB")
+    memory = f"peak memory {peak[0] / 1024:.1f} GiB ({peak[1]})"
+    view.say(f"chain {wall:.1f} s, orchestration {(wall - busy) / wall:.1%}, {memory}")
     return Made(steps.digest, release_id, run_id)
 
 
@@ -221,6 +222,12 @@ def _memory() -> float:
         except psutil.Error:
             continue
     return total / _MB
+
+
+def _at_work(tasks: list[TaskRun]) -> str:
+    """Names of the tasks at work."""
+    names = [f"{each.dag_id}.{each.task_id}" for each in tasks if each.works and each.state == "running"]
+    return ", ".join(names) or "between tasks"
 
 
 def _answers(url: str) -> bool:

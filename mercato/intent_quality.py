@@ -25,7 +25,7 @@ def evaluate_intent(settings: Settings, release_id: str) -> dict[str, Any]:
     """
     from serving.runtime.intent import IntentModel
     from training.intent import train
-    from training.intent_config import SHOP
+    from training.intent_config import SHOP, Encoder
     from training.intent_data import SHOP_SET
     from training.intent_job import messages_of
     from training.intent_metrics import judged, judged_side_by_side, per_intent
@@ -40,7 +40,7 @@ def evaluate_intent(settings: Settings, release_id: str) -> dict[str, Any]:
         )
     model = IntentModel.load(store.fetch_one("intent", artefact))
     until = manifest.provenance.fit_until
-    config = SHOP.model_copy(update={"fine_tune": False})
+    config = SHOP.model_copy(update={"encoder": Encoder.FROZEN})
     messages = messages_of(settings, config, until)
     scratch = settings.root / "checkpoints"
     baselines = {f"{each.name} (baseline)": each.model for each in train(config, messages, until, scratch).candidates}

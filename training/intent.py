@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from feature_repo.message_text import romanised
 from serving.runtime.intent import EncoderModel, IntentModel, WordsModel, decide, softmax
 from training.intent_calibration import calibrate
-from training.intent_config import IntentConfig
+from training.intent_config import Encoder, IntentConfig
 from training.intent_data import PUBLIC, Messages
 from training.intent_linear import fit_head, fit_words, row_weights
 
@@ -127,47 +127,54 @@ def train(config: IntentConfig, messages: Messages, until: datetime, checkpoints
         until: nothing at or after it was seen.
         checkpoints: folder of the fine-tuning; a run that was killed goes on from what it left there.
     """
+    work = _Work(config, messages, until)
+    begun = time.process_time()
+    words = _words(work) if config.words else None
+    work.timed(WORDS, begun)
+    candidates = [_candidate(work, WORDS, words)] if words else []
+    if config.encoder is Encoder.NONE:
+        return IntentRun(tuple(candidates), [], work.exports, work.seconds, _no_doubts(messages.train))
+    return _with_encoder(work, words, candidates, checkpoints)
+
+
+def _words(work: _Work) -> _Part:
+    rows = work.messages.train
+    fitted = fit_words(
+        rows["text"].tolist(), work.codes(rows), work.weights(rows), regularisation=work.config.regularisation
+    )
+    return _Part(fitted, logits_of(fitted, work.messages.validation["text"].tolist()))
+
+
+def _no_doubts(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.iloc[:0].assign(likelier="", margin=0.0)
+
+
+def _with_encoder(work: _Work, words: _Part | None, candidates: list[Candidate], checkpoints: Path) -> IntentRun:
     from training import intent_encoder as encoders
     from training.base_models import load_base
 
-    work = _Work(config, messages, until)
-    train_rows = messages.train
-    begun = time.process_time()
-    words = None
-    if config.words:
-        fitted = fit_words(
-            train_rows["text"].tolist(),
-            work.codes(train_rows),
-            work.weights(train_rows),
-            regularisation=config.regularisation,
-        )
-        words = _Part(fitted, logits_of(fitted, messages.validation["text"].tolist()))
-    work.timed(WORDS, begun)
+    config, train_rows = work.config, work.messages.train
     begun = time.process_time()
     bert, tokenizer = load_base(config.base_model)
     model = encoders.Classifier(bert, len(work.labels), train_word_embeddings=config.train_word_embeddings)
     ids = encoders.encoded(tokenizer, train_rows["text"].tolist(), config.max_length)
-    read = np.arange(len(train_rows))
-    if not config.fine_tune and len(read) > config.frozen_messages:
-        read = np.sort(np.random.default_rng(config.seed).permutation(read)[: config.frozen_messages])
-    some = train_rows.iloc[read]
-    features = encoders.features_of(model, tokenizer, [ids[at] for at in read])
-    model.set_head(*fit_head(features, work.codes(some), work.weights(some), regularisation=config.head_regularisation))
+    features = encoders.features_of(model, tokenizer, ids)
+    model.set_head(
+        *fit_head(features, work.codes(train_rows), work.weights(train_rows), regularisation=config.head_regularisation)
+    )
     frozen = _exported(work, FROZEN, model, tokenizer, ids)
     work.timed(FROZEN, begun)
+    candidates += _with(work, FROZEN, words, frozen)
+    if config.encoder is Encoder.FROZEN:
+        return IntentRun(tuple(candidates), [], work.exports, work.seconds, _no_doubts(train_rows))
     begun = time.process_time()
-    doubts = train_rows.iloc[:0].assign(likelier="", margin=0.0)
-    if words and config.fine_tune:  # not where the cheap models alone are asked for: it takes longer than they do
-        doubts = suspicious(work, features)
+    doubts = suspicious(work, features) if words else _no_doubts(train_rows)
     work.timed("doubts", begun)
-    candidates = [*([_candidate(work, WORDS, words)] if words else []), *_with(work, FROZEN, words, frozen)]
-    curve: list[dict[str, float]] = []
-    if config.fine_tune:
-        begun = time.process_time()
-        curve = _fine_tune(work, model, tokenizer, checkpoints)
-        tuned = _exported(work, FINE_TUNED, model, tokenizer, ids)
-        work.timed(FINE_TUNED, begun)
-        candidates += _with(work, FINE_TUNED, words, tuned)
+    begun = time.process_time()
+    curve = _fine_tune(work, model, tokenizer, checkpoints)
+    tuned = _exported(work, FINE_TUNED, model, tokenizer, ids)
+    work.timed(FINE_TUNED, begun)
+    candidates += _with(work, FINE_TUNED, words, tuned)
     return IntentRun(tuple(candidates), curve, work.exports, work.seconds, doubts)
 
 

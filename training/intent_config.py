@@ -1,8 +1,22 @@
 """What an intent run depends on beside its messages."""
 
-from pydantic import BaseModel, NonNegativeFloat, PositiveFloat, PositiveInt
+from enum import StrEnum
+from typing import Self
+
+from pydantic import BaseModel, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from training.base_models import E5
+
+
+class Encoder(StrEnum):
+    """How far a run goes with the pretrained encoder."""
+
+    NONE = "none"
+    """Pieces of words alone: half a minute of one core."""
+    FROZEN = "frozen"
+    """As it came, with a head of its own beside the words: about five minutes."""
+    FINE_TUNED = "fine-tuned"
+    """Trained too: minutes on a GPU, most of an hour on one core."""
 
 
 class IntentConfig(BaseModel, frozen=True, extra="forbid"):
@@ -10,10 +24,7 @@ class IntentConfig(BaseModel, frozen=True, extra="forbid"):
 
     base_model: str = E5
     """`package:NAME`, `hf:NAME` or a folder (`training.base_models`)."""
-    fine_tune: bool = True
-    """Train the encoder; without it the linear models are all there is, which takes about five minutes of one core."""
-    frozen_messages: PositiveInt = 8_000
-    """Without fine-tuning the head is fitted to so many messages at most, drawn by `seed`, to save time."""
+    encoder: Encoder = Encoder.FINE_TUNED
     words: bool = True
     """Fit the model over pieces of words too; its time grows with the number of labels."""
     max_length: PositiveInt = 128
@@ -46,6 +57,12 @@ class IntentConfig(BaseModel, frozen=True, extra="forbid"):
     head_regularisation: PositiveFloat = 0.01
     """Inverse strength (C) of the head over standardised encoder features."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Self:
+        if self.encoder is Encoder.NONE and not self.words:
+            raise ValueError("found encoder none and words false, which leaves no model; switch one of them on")
+        return self
 
 
 SHOP = IntentConfig(learning_rate=5e-5, epochs=4)

@@ -16,7 +16,7 @@ from data_contracts.release import Kind, Reproducible
 from mercato import paths
 from mercato.paths import Lake, canonical_json
 from mercato.settings import Settings
-from training.intent_config import SHOP, IntentConfig
+from training.intent_config import SHOP, Encoder, IntentConfig
 from training.intent_data import COLUMNS, Messages, annotated, gather, public_rows
 from training.record import record
 
@@ -36,7 +36,7 @@ def train_intent(
     until: datetime,
     *,
     wins: Callable[[Sequence[float], Sequence[float]], bool],
-    fine_tune: bool = True,
+    encoder: Encoder = Encoder.FINE_TUNED,
     config: IntentConfig = SHOP,
 ) -> dict[str, Any]:
     """The ref of the intent model that ships, and what it does on the test messages.
@@ -47,13 +47,13 @@ def train_intent(
         settings: where the lake and MLflow are.
         until: labels known at or after it are not seen.
         wins: the test by which a fine-tuned encoder must beat the cheaper models.
-        fine_tune: without it only the linear models are made.
+        encoder: how far to go with the pretrained encoder; without it only the model over pieces of words is made.
         config: the recipe.
     """
     from training import intent, intent_report
     from training.intent_metrics import summary
 
-    config = config.model_copy(update={"fine_tune": fine_tune})
+    config = config.model_copy(update={"encoder": encoder})
     messages = messages_of(settings, config, until)
     made_of = {
         "intent_messages": messages.digest(),

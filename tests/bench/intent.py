@@ -21,7 +21,7 @@ from mercato.settings import Settings
 from serving.runtime.intent import OUT_OF_SCOPE
 from training.datasets.splits import place
 from training.intent import train
-from training.intent_config import SHOP, IntentConfig
+from training.intent_config import SHOP, Encoder, IntentConfig
 from training.intent_data import COLUMNS, Messages, gather
 from training.intent_metrics import by_language, judged
 
@@ -99,7 +99,7 @@ SETS = {"shop_intents": shop_intents, "hinglish_top": hinglish_top, "banking77":
 def measure_one(name: str, folder: Path, *, linear: bool = False) -> dict[str, Any]:
     """What every candidate scores on one set's test messages; `linear`: without fine-tuning."""
     messages = SETS[name](folder)
-    recipe = RECIPES[name].model_copy(update={"fine_tune": not linear})
+    recipe = RECIPES[name].model_copy(update={"encoder": Encoder.FROZEN if linear else Encoder.FINE_TUNED})
     with tempfile.TemporaryDirectory() as checkpoints:
         run = train(recipe, messages, AT, Path(checkpoints))
     found = []

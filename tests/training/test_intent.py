@@ -34,7 +34,7 @@ from training.datasets.versions import build
 from training.errors import NotEnoughData
 from training.intent import FINE_TUNED, IntentRun, _Work, suspicious, train
 from training.intent_calibration import calibrate, ece
-from training.intent_config import IntentConfig
+from training.intent_config import Encoder, IntentConfig
 from training.intent_data import COLUMNS, Messages, annotated, gather, public_rows, read_alike, shop_intents
 from training.intent_linear import fit_words, row_weights
 from training.intent_metrics import judged, per_intent, summary
@@ -192,6 +192,16 @@ def test_every_part_of_a_run_is_there(run: IntentRun, messages: Messages) -> Non
     assert {"likelier", "margin"} <= set(run.suspicious.columns)
 
 
+def test_a_run_stops_where_it_is_told(config: IntentConfig, messages: Messages, tmp_path: Path) -> None:
+    """Without the encoder its base is not even looked for; no encoder and no words is no model."""
+    without = {"encoder": Encoder.NONE, "base_model": str(tmp_path / "not-there")}
+    assert [each.name for each in train(config.model_copy(update=without), messages, AT, tmp_path).candidates] == [
+        "words"
+    ]
+    with pytest.raises(ValueError, match="leaves no model"):
+        IntentConfig(encoder=Encoder.NONE, words=False)
+
+
 def test_the_cheaper_model_ships_unless_the_encoder_wins(run: IntentRun) -> None:
     """The verdict decides, not the difference."""
     assert run.choose(lambda _a, _b: True).fine_tuned
@@ -314,7 +324,7 @@ def test_a_run_leaves_model_report_and_next_batch(
         intent_job, "record", lambda *a, **k: (pages.extend(each.read_text() for each in k["beside"]), kept(*a, **k))[1]
     )
     settings = Settings(home=tmp_path, mlflow_url="none")
-    said = intent_job.train_intent(settings, AT, wins=lambda _a, _b: True, fine_tune=False, config=config)
+    said = intent_job.train_intent(settings, AT, wins=lambda _a, _b: True, encoder=Encoder.FROZEN, config=config)
     lake = paths.lake(settings)
     ref = ArtefactStore(lake).newest_ref("intent", until=AT)
     assert ref is not None
@@ -330,7 +340,7 @@ def test_a_run_leaves_model_report_and_next_batch(
     for heading in ("By intent and language", "Confusion", "Calibration", "Robustness", "in doubt"):
         assert heading in pages[0]
     assert "http" not in pages[0].replace("http-equiv", "")
-    again = intent_job.train_intent(settings, AT, wins=lambda _a, _b: True, fine_tune=False, config=config)
+    again = intent_job.train_intent(settings, AT, wins=lambda _a, _b: True, encoder=Encoder.FROZEN, config=config)
     assert again["unchanged"] is True
     assert again["sha256"] == said["sha256"]
 
