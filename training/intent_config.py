@@ -44,8 +44,6 @@ class IntentConfig(BaseModel, frozen=True, extra="forbid"):
     """Evaluations in a row without a lower validation loss before training stops."""
     evaluations_per_epoch: PositiveInt = 1
     """How often an epoch is judged on validation and kept as a checkpoint."""
-    train_word_embeddings: bool = False
-    """Train the word vectors too: on a CPU most of the time goes there, and small sets touch few of them."""
     public_weight: NonNegativeFloat = 0.3
     """Weight of a row of a public set; rows of the shop weigh 1."""
     romanise: bool = True

@@ -31,17 +31,44 @@ DEPTHS: Final = (0.5, 0.75, 1.0)
 log = structlog.get_logger()
 
 
-class FrozenEmbedding(nn.Module):
-    """Word embeddings as they came: no gradient, no optimiser state, in no checkpoint (96 M of e5's 117 M weights)."""
+class WordVectors(nn.Module):
+    """Word vectors of which only those of the tokens in training messages train, in a table of their own.
+
+    The others (most of e5's 96 M weights) have no gradient, no optimiser state, and are in no checkpoint.
+    """
+
+    weight: torch.Tensor
+    slot: torch.Tensor
 
     def __init__(self, weight: torch.Tensor, padding_idx: int | None) -> None:
         super().__init__()
         self.register_buffer("weight", weight.detach(), persistent=False)
         self.padding_idx = padding_idx
+        self.register_buffer("slot", torch.full((len(weight),), -1), persistent=False)
+        self.own: nn.Parameter | None = None
+
+    def train_those_of(self, ids: Sequence[list[int]]) -> None:
+        """From now on the vectors of the tokens in `ids` have gradients."""
+        seen = torch.tensor(sorted({token for row in ids for token in row}), device=self.weight.device)
+        self.slot[seen] = torch.arange(len(seen), device=seen.device)
+        self.own = nn.Parameter(self.weight[seen].clone())
+
+    def settle(self) -> None:
+        """Put what was trained into the whole table, which is all that is exported."""
+        if self.own is not None:
+            seen = self.slot >= 0
+            self.weight[seen] = self.own.detach()[self.slot[seen]]
+            self.own = None
+            self.slot.fill_(-1)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """(b, s, d) of (b, s) ids."""
-        return nn.functional.embedding(ids, self.weight)  # type: ignore[arg-type]
+        as_it_came = nn.functional.embedding(ids, self.weight)
+        if self.own is None:
+            return as_it_came
+        slot = self.slot[ids]
+        trained = nn.functional.embedding(slot.clamp(min=0), self.own)
+        return torch.where((slot >= 0).unsqueeze(-1), trained, as_it_came)
 
 
 class Classifier(nn.Module):
@@ -51,11 +78,10 @@ class Classifier(nn.Module):
     fitted to clean features, and its weights would blow the noise up.
     """
 
-    def __init__(self, bert: Any, n_labels: int, *, train_word_embeddings: bool) -> None:
+    def __init__(self, bert: Any, n_labels: int) -> None:
         super().__init__()
-        if not train_word_embeddings:
-            words = bert.embeddings.word_embeddings
-            bert.embeddings.word_embeddings = FrozenEmbedding(words.weight, words.padding_idx)
+        words = bert.embeddings.word_embeddings
+        bert.embeddings.word_embeddings = WordVectors(words.weight, words.padding_idx)
         for part in bert.modules():
             if isinstance(part, nn.Dropout):
                 part.p = 0.0
@@ -63,6 +89,12 @@ class Classifier(nn.Module):
         depth = bert.config.num_hidden_layers
         self.layers = sorted({max(1, round(depth * share)) for share in DEPTHS})
         self.head = nn.Linear(len(self.layers) * bert.config.hidden_size, n_labels)
+
+    @property
+    def words(self) -> WordVectors:
+        """Its word vectors."""
+        found: WordVectors = self.bert.embeddings.word_embeddings
+        return found
 
     def features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """(b, layers * d) means over tokens."""
@@ -170,6 +202,7 @@ def fine_tune(  # noqa: PLR0913 - named
     accumulate = max(1, config.batch_size // per_device)
     steps = math.ceil(len(train[0]) / (per_device * accumulate))
     every = max(1, math.ceil(steps / config.evaluations_per_epoch))
+    model.words.train_those_of(train[0])
     with quiet_transformers():
         arguments = TrainingArguments(
             output_dir=str(checkpoints),
@@ -215,6 +248,7 @@ def fine_tune(  # noqa: PLR0913 - named
         last = newest_checkpoint(checkpoints)
         log.info("intent.training", rows=len(train[0]), steps=steps * config.epochs, resumed=bool(last), gpu=gpu)
         trainer.train(resume_from_checkpoint=last)
+    model.words.settle()
     done = [each for each in trainer.state.log_history if "eval_loss" in each]
     return [
         {"epoch": round(each["epoch"], 3), "loss": each["eval_calibrated_loss"], "accuracy": each["eval_accuracy"]}

@@ -234,7 +234,7 @@ def tune(config: IntentConfig, messages: Messages, checkpoints: Path) -> tuple[l
     """(curve, the head's weights) of fine-tuning on 64 messages."""
     bert, tokenizer = load_base(config.base_model)
     torch.manual_seed(0)
-    model = encoders.Classifier(bert, 3, train_word_embeddings=False)
+    model = encoders.Classifier(bert, 3)
     rows = messages.train.iloc[:: max(1, len(messages.train) // 64)].iloc[:64]
     ids = encoders.encoded(tokenizer, rows["text"].tolist(), config.max_length)
     codes = np.asarray(pd.Categorical(rows["intent"]).codes, np.int64)

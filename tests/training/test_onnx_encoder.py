@@ -81,7 +81,7 @@ def test_tables_of_vectors_become_rows(exported: tuple[Path, Path], monkeypatch:
 def test_a_head_is_not_rounded(base: tuple[Any, Any], tmp_path: Path) -> None:
     """The matrices of the transformer become int8; the head, whose rounding cost MiniLM a fifth of its answers, not."""
     bert, tokenizer = base
-    model = Classifier(bert, 3, train_word_embeddings=False)
+    model = Classifier(bert, 3)
     ids = [tokenizer(text)["input_ids"] for text in TEXTS]
     plain = onnx_encoder.export(model, bert, ids[6], tmp_path / "plain.onnx", output="logits")
     graph = onnx.load(str(onnx_encoder.int8(plain, tmp_path / "int8.onnx", ids))).graph
