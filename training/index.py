@@ -18,7 +18,7 @@ from training.errors import IndexNotGood
 EXACT_BELOW: Final = 50_000
 """Texts below which every vector is compared."""
 QUANTISED_FROM: Final = 2_000_000
-"""Texts from which vectors are stored as product-quantised codes."""
+"""Texts from which vectors are stored as product-quantised codes: .1 GB a million, where HNSW takes 1.8."""
 _HNSW_LINKS: Final = 32
 _HNSW_BUILD: Final = 200
 _HNSW_SEARCH: Final = 256

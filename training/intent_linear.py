@@ -15,9 +15,8 @@ Labels = NDArray[np.int64]
 
 
 def row_weights(labels: Labels, weights: Floats) -> Floats:
-    """(n,) the weights times what makes every label count the same; their mean is 1."""
-    totals = np.bincount(labels, weights=weights)
-    found = weights * (totals.sum() / (np.count_nonzero(totals) * totals))[labels]
+    """(n,) the weights times what makes a label count by the square root of its rows' weight; their mean is 1."""
+    found = weights / np.sqrt(np.bincount(labels, weights=weights))[labels]
     return np.asarray(found / found.mean(), np.float32)
 
 

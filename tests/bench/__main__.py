@@ -31,6 +31,7 @@ PARTS = {
     "quality": quality.measure,
     "redaction": redaction.measure,
     "search": search.measure,
+    "million": search.measure_million,
     "intent": intent.measure,
 }
 
@@ -73,6 +74,7 @@ def lines(found: dict[str, Any]) -> list[str]:
                 f" NDCG@10 {row['ndcg_at_10']:.4f} [{low:.4f}, {high:.4f}]{said}"
             )
     out += search.lines(found.get("search", {}))
+    out += search.million_lines(found.get("million", {}))
     for goal, gain in found.get("quality", {}).get("gains", {}).items():
         out.append(
             f"four origins, {goal}: over {gain['over']}: {gain['gain']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"

@@ -6,12 +6,14 @@
 import itertools
 import json
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from data_contracts.shop import load_shop
 from mercato import paths
@@ -97,8 +99,75 @@ def many(built: SearchEngine, copies: int) -> KeywordIndex:
     impacts = np.concatenate([np.tile(postings.impacts[span], copies) for span in spans])
     fields = np.concatenate([np.tile(postings.fields[span], copies) for span in spans])
     repeated = Postings(postings.words, postings.indptr * copies, docs, impacts, fields)
-    rows = np.arange(n * copies, dtype=np.int32)
-    return KeywordIndex([], rows, rows, repeated, index_.statistics, index_.config, index_.encoder_sha256, {})
+    each = np.arange(copies, dtype=np.int32)[:, None]
+    return KeywordIndex(
+        product_ids=[f"{pid}-{copy}" for copy in range(copies) for pid in index_.product_ids],
+        doc_of_product=(index_.doc_of_product + each * np.int32(n)).ravel(),
+        text_of_product=(index_.text_of_product + each * np.int32(built.base.vectors.ntotal)).ravel(),
+        postings=repeated,
+        statistics=index_.statistics,
+        config=index_.config,
+        encoder_sha256=index_.encoder_sha256,
+        meta={},
+    )
+
+
+def apart(vectors: NDArray[np.float32], copies: int) -> NDArray[np.float32]:
+    """(copies * n, d) unit vectors: each a quarter of the way to some other product's, so that no two are the same."""
+    rng = np.random.default_rng(0)
+    found = np.empty((copies * len(vectors), vectors.shape[1]), np.float32)
+    for copy in range(copies):
+        part = 0.75 * vectors + 0.25 * vectors[rng.permutation(len(vectors))]
+        found[copy * len(vectors) :][: len(vectors)] = part / np.linalg.norm(part, axis=1, keepdims=True)
+    return found
+
+
+def measure_million(settings: Settings) -> dict[str, Any]:
+    """A whole search over a million products: every product of the catalogue many times over (synthetic)."""
+    import faiss
+
+    folder = settings.root / "bench" / "search"
+    built, judged = engine(products(Path(os.environ["MERCATO_SOURCES"])), folder), read("chorus")
+    shelf, copies = built.shelf, 1_000_000 // built.base.keyword.n_docs + 1
+    path = folder / "faiss_million"
+    begun = time.process_time()
+    recall = index.build_vector_index(apart(np.load(folder / "vectors.npy"), copies), path)
+    seconds = time.process_time() - begun
+    keyword = many(built, copies)
+    large = Shelf(
+        product_ids=keyword.product_ids,
+        name=list(shelf.name) * copies,
+        **{
+            column: np.tile(getattr(shelf, column), copies)
+            for column in ("category", "brand", "price_minor", "popularity", "in_stock")
+        },
+    )
+    whole = SearchEngine(keyword, faiss.read_index(str(path)), built.encoder, large)
+    whole = whole.fused_by(Fusion(fusion.fit(built, judged)))
+    found = {
+        "products": len(large.product_ids),
+        "index": type(faiss.downcast_index(whole.base.vectors)).__name__,
+        "index_mb": path.stat().st_size / 1e6,
+        "recall_at_100": recall,
+        "build_cpu_seconds": seconds,
+        "query": timed(search_quality.served(whole, n=10), sorted(judged.grades)),
+    }
+    path.unlink()
+    return found
+
+
+def million_lines(found: dict[str, Any]) -> list[str]:
+    """For people."""
+    if not found:
+        return []
+    query = found["query"]
+    return [
+        f"search, whole, {found['products']:,} products: p50 {query['p50_ms']:.1f} ms  p95 {query['p95_ms']:.1f} ms",
+        (
+            f"{found['index']}: recall@100 {found['recall_at_100']:.3f}, {found['index_mb']:.0f} MB, built in "
+            f"{found['build_cpu_seconds']:.0f} CPU seconds"
+        ),
+    ]
 
 
 def measure(settings: Settings) -> dict[str, Any]:

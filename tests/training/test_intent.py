@@ -141,10 +141,10 @@ def test_public_sets_are_mapped_by_class_and_bounded(tmp_path: Path) -> None:
     assert public_rows(tmp_path / "nowhere").empty
 
 
-def test_rare_labels_weigh_as_much_as_frequent_ones() -> None:
-    """Three rows of one label and one of another: each label weighs 2 of 4 in all."""
-    found = row_weights(np.array([0, 0, 0, 1]), np.ones(4, np.float32))
-    np.testing.assert_allclose(found, [2 / 3, 2 / 3, 2 / 3, 2.0], rtol=1e-6)
+def test_rows_of_rare_labels_weigh_more() -> None:
+    """Four rows of one label and one of another: the label weighs twice the other, not four times; the mean is 1."""
+    found = row_weights(np.array([0, 0, 0, 0, 1]), np.ones(5, np.float32))
+    np.testing.assert_allclose(found, np.array([1, 1, 1, 1, 2]) * 5 / 6, rtol=1e-6)
 
 
 def test_words_are_served_as_scikit_learn_computes_them(messages: Messages) -> None:
