@@ -5,6 +5,7 @@ Works on what `make demo` made (MERCATO_HOME). `--only serving` measures one par
 
 import argparse
 import json
+import os
 import platform
 import sys
 import warnings
@@ -12,7 +13,20 @@ from typing import Any
 
 from mercato import log
 from mercato.settings import Settings
-from tests.bench import data, intent, join, quality, redaction, search, serving, swap, training
+from tests.bench import (
+    data,
+    embeddings,
+    intent,
+    join,
+    quality,
+    query,
+    redaction,
+    search,
+    serving,
+    suggest,
+    swap,
+    training,
+)
 
 
 def chain(settings: Settings) -> dict[str, float]:
@@ -32,8 +46,15 @@ PARTS = {
     "redaction": redaction.measure,
     "search": search.measure,
     "million": search.measure_million,
+    "understanding": query.measure,
+    "suggest": suggest.measure,
+    "embeddings": embeddings.measure,
     "intent": intent.measure,
 }
+
+
+CHORUS = ("search", "million", "understanding", "embeddings")
+"""Parts that read the catalogue of Chorus."""
 
 
 def lines(found: dict[str, Any]) -> list[str]:
@@ -75,6 +96,9 @@ def lines(found: dict[str, Any]) -> list[str]:
             )
     out += search.lines(found.get("search", {}))
     out += search.million_lines(found.get("million", {}))
+    out += found.get("understanding", [])
+    out += suggest.lines(found.get("suggest", []))
+    out += embeddings.lines(found.get("embeddings", []))
     for goal, gain in found.get("quality", {}).get("gains", {}).items():
         out.append(
             f"four origins, {goal}: over {gain['over']}: {gain['gain']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
@@ -93,6 +117,11 @@ def main() -> int:
     settings = Settings()
     found: dict[str, Any] = {"machine": {"python": platform.python_version(), "cpu": platform.machine()}}
     for name, measure in PARTS.items():
+        if name in CHORUS and not os.environ.get("MERCATO_SOURCES"):
+            if chosen == name:
+                parser.error(f"{name} reads the Chorus catalogue: set MERCATO_SOURCES to the folder of its zipped JSON")
+            print(f"left out: {name}, because MERCATO_SOURCES is not set", file=sys.stderr)
+            continue
         if chosen in (None, name):
             print(f"measuring {name}", file=sys.stderr)
             found[name] = measure(settings)

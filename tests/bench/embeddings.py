@@ -6,7 +6,6 @@ judged products and those that another method puts first (encoding all products 
 """
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ import pandas as pd
 import structlog
 from numpy.typing import NDArray
 
-from mercato.log import configure
 from mercato.settings import Settings
 from monitoring.statistics import bootstrap_mean, paired_gain
 from serving.runtime.encoder import Encoder
@@ -79,7 +77,7 @@ def encoded(folder: Path, base: str, texts: Sequence[str]) -> tuple[Encoder, NDA
 def measure(settings: Settings) -> list[dict[str, Any]]:
     """One row per method and way of asking, with the paired gain over the un-tuned encoder."""
     home = settings.root / "bench" / "embeddings"
-    shop, judged = Shop.of(products(Path(os.environ["MERCATO_SOURCES"]))), read("chorus")
+    shop, judged = Shop.of(products()), read("chorus")
     queries = list(judged.grades)
     untuned = encoded(home / "untuned", EncoderConfig().base_model, shop.texts)
     first = home / "structure"
@@ -178,6 +176,10 @@ def _rows(frames: dict[str, pd.DataFrame], asked: str) -> list[dict[str, Any]]:
     return rows
 
 
-if __name__ == "__main__":
-    configure()
-    print(json.dumps(measure(Settings()), indent=1))
+def lines(found: list[dict[str, Any]]) -> list[str]:
+    """The table for people."""
+    return [
+        f"embeddings, {row['asked']:<28} {row['method']:<26} nDCG@10 {row['ndcg_at_10']:.3f}, over un-tuned "
+        + "{:+.3f} [{:+.3f}, {:+.3f}]".format(*row["over_un_tuned"])
+        for row in found
+    ]

@@ -1,7 +1,7 @@
 """What each step of query understanding is worth, through the served path: the same engine answers every row.
 
-`MERCATO_SOURCES=<folder of the Chorus catalogue's zipped JSON> python -m tests.bench.query` prints, without the
-rows of steps that change nothing:
+`MERCATO_SOURCES=<folder of the Chorus catalogue's zipped JSON> python -m tests.bench --only understanding` prints,
+without the rows of steps that change nothing:
 
 - the Chorus judgments, each query asked as written and in four simulated ways, with every step and without each;
 - brands of that catalogue: how many of the first ten products are of the brand that the query names;
@@ -9,7 +9,6 @@ rows of steps that change nothing:
   hold what was asked for.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -175,14 +174,8 @@ def _share(built: SearchEngine, asked: Understanding, held: list[set[str]], want
     return sum(all(not each.isdisjoint(held[row]) for each in wanted) for row in rows) / 10 if rows else None
 
 
-def main() -> None:
-    """Print the tables, Markdown."""
-    home, chorus = Settings().root / "bench", products(Path(os.environ["MERCATO_SOURCES"]))
-    for table in (judged(chorus, home / "search"), brands(chorus, home / "search"), groceries(home / "groceries")):
-        for line in _told(table):
-            print(line, flush=True)
-        print()
-
-
-if __name__ == "__main__":
-    main()
+def measure(settings: Settings) -> list[str]:
+    """Lines of the tables, Markdown."""
+    home, chorus = settings.root / "bench", products()
+    tables = (judged(chorus, home / "search"), brands(chorus, home / "search"), groceries(home / "groceries"))
+    return [line for table in tables for line in (*_told(table), "")]

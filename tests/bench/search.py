@@ -5,7 +5,6 @@
 
 import itertools
 import json
-import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,17 +36,12 @@ from training.golden import read
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def products(folder: Path) -> pd.DataFrame:
-    """The Chorus catalogue as clean/products, in product_id order; extracted and cleaned once into `home/bench/chorus`.
-
-    Args:
-        folder: what `MERCATO_SOURCES` names.
-    """
+def products() -> pd.DataFrame:
+    """The Chorus catalogue as clean/products, in product_id order; made once below the bench's home."""
     settings = Settings(home=Settings().root / "bench" / "chorus", shop="chorus", mlflow_url="none")
     shop, lake = load_shop("chorus"), paths.lake(settings)
     since, until = shop.window()
     if not lake.days("clean", "products"):
-        os.environ["MERCATO_SOURCES"] = str(folder)
         extract(lake, shop, "products", since=since, until=until)
         clean(lake, shop, "products", identity(settings), since=since, until=until)
     return catalogue_rows(settings, until)
@@ -127,7 +121,7 @@ def measure_million(settings: Settings) -> dict[str, Any]:
     import faiss
 
     folder = settings.root / "bench" / "search"
-    built, judged = engine(products(Path(os.environ["MERCATO_SOURCES"])), folder), read("chorus")
+    built, judged = engine(products(), folder), read("chorus")
     shelf, copies = built.shelf, 1_000_000 // built.base.keyword.n_docs + 1
     path = folder / "faiss_million"
     begun = time.process_time()
@@ -172,7 +166,7 @@ def million_lines(found: dict[str, Any]) -> list[str]:
 
 def measure(settings: Settings) -> dict[str, Any]:
     """Quality as written and misspelt beside the rivals; milliseconds of a query; keywords at a million products."""
-    catalogue = products(Path(os.environ["MERCATO_SOURCES"]))
+    catalogue = products()
     built = engine(catalogue, settings.root / "bench" / "search")
     judged = read("chorus")
 

@@ -1,11 +1,10 @@
-"""Time of suggestions and of query understanding at 92,331 products: `python -m tests.bench.suggest`.
+"""Time of suggestions and of query understanding at 92,331 products: `python -m tests.bench --only suggest`.
 
 Many products of The Complete Journey share a name; the second row makes every name different with a number
 (synthetic). Prefixes are cut from names at random, half of the longer ones with a letter
 left out. Milliseconds of CPU time of one thread: the machine's other work is not in them.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import pandas as pd
 
 from data_contracts.search_words import load_search_words
 from feature_repo.text import product_name, product_text
+from mercato.settings import Settings
 from serving.runtime.query.lexicon import Lexicon
 from serving.runtime.query.understand import understand
 from serving.runtime.suggest import Suggester
@@ -46,8 +46,23 @@ def texts(*, numbered: bool) -> Texts:
     )
 
 
-def measure(*, numbered: bool) -> dict[str, Any]:
-    """One row."""
+def measure(settings: Settings) -> list[dict[str, Any]]:
+    """One row for the names as they are, one for names that all differ."""
+    del settings
+    return [_measured(numbered=each) for each in (False, True)]
+
+
+def lines(found: list[dict[str, Any]]) -> list[str]:
+    """The table for people."""
+    return [
+        f"{what}, {row['entries']:,} entries, names {row['names']:<12}: "
+        f"p50 {row[what]['p50_ms']:.2f} ms  p95 {row[what]['p95_ms']:.2f} ms of CPU"
+        for row in found
+        for what in ("suggest", "understand")
+    ]
+
+
+def _measured(*, numbered: bool) -> dict[str, Any]:
     words = load_search_words("complete_journey")
     made = build_lexicon(texts(numbered=numbered), words, minor_digits=2, until=AT)
     since = time.process_time()
@@ -83,7 +98,3 @@ def _times(call: Callable[[str], object], asked: Sequence[str]) -> dict[str, flo
         call(each)
         took.append(1e3 * (time.thread_time() - since))
     return {f"p{q}_ms": round(float(np.percentile(took, q)), 3) for q in (50, 95, 99)}
-
-
-if __name__ == "__main__":
-    print(json.dumps([measure(numbered=each) for each in (False, True)], indent=1))
