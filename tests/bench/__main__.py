@@ -117,14 +117,15 @@ def main() -> int:
     settings = Settings()
     found: dict[str, Any] = {"machine": {"python": platform.python_version(), "cpu": platform.machine()}}
     for name, measure in PARTS.items():
+        if chosen not in (None, name):
+            continue
         if name in CHORUS and not os.environ.get("MERCATO_SOURCES"):
-            if chosen == name:
+            if chosen:
                 parser.error(f"{name} reads the Chorus catalogue: set MERCATO_SOURCES to the folder of its zipped JSON")
             print(f"left out: {name}, because MERCATO_SOURCES is not set", file=sys.stderr)
             continue
-        if chosen in (None, name):
-            print(f"measuring {name}", file=sys.stderr)
-            found[name] = measure(settings)
+        print(f"measuring {name}", file=sys.stderr)
+        found[name] = measure(settings)
     print("\n".join(lines(found)), file=sys.stderr)
     print(json.dumps(found, indent=1))
     return 0
