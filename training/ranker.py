@@ -45,7 +45,7 @@ class RankerConfig(BaseModel, frozen=True, extra="forbid"):
     """Of the first booster; the others count on from it."""
 
 
-NOVEL = RankerConfig(goal="novel", trees=100, averaged=3)
+NOVEL = RankerConfig(goal="novel", trees=100, averaged=5)
 """Settings of the ranker for products never bought; to be trained on NOVEL_WINDOWS label windows."""
 NOVEL_WINDOWS: Final = 2
 """Label windows of four weeks that the `novel` ranker learns from, the last ending at `until`.
