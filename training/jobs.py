@@ -289,7 +289,7 @@ def train_ranker(settings: Settings, goal: str, until: datetime) -> dict[str, An
     if not lake.exists(path):
         raise ArtefactMissing(f"found no ranker rows for {until.isoformat()} at {path}; run train_ranker's first task")
     rows, pipeline = ranker_rows.load(lake.local(path))
-    config = ranker.NOVEL if goal == "novel" else ranker.RankerConfig()
+    config = ranker.NOVEL if goal == "novel" else ranker.ALL
     trained = ranker.train(config, rows, pipeline)
     said = dataset.digest(rows)
     ref = record(

@@ -45,6 +45,8 @@ class RankerConfig(BaseModel, frozen=True, extra="forbid"):
     """Of the first booster; the others count on from it."""
 
 
+ALL = RankerConfig(averaged=2)
+"""Settings of the ranker for everything; a third booster would cost every request another millisecond for nothing."""
 NOVEL = RankerConfig(goal="novel", trees=100, averaged=5)
 """Settings of the ranker for products never bought; to be trained on NOVEL_WINDOWS label windows."""
 NOVEL_WINDOWS: Final = 2

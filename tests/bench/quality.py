@@ -37,7 +37,7 @@ def train(settings: Settings, at: datetime, folder: Path) -> Artefacts:
     """Every ranking artefact fitted until `at`, through files."""
     shown = feedback.outcomes(paths.lake(settings), feedback.DEFAULT, at)
     rows, pipeline = fit.ranker_rows(settings, at, shown)
-    configs = {"all": ranker.RankerConfig(), "novel": ranker.NOVEL}
+    configs = {"all": ranker.ALL, "novel": ranker.NOVEL}
     files = {
         RANKERS[goal]: ranker.train(config, rows[goal], pipeline).save(folder / goal)
         for goal, config in configs.items()

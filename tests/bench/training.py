@@ -44,7 +44,7 @@ def _rankers(settings: Settings) -> None:
     from training import jobs, ranker, rows
 
     lake = paths.lake(settings)
-    for config in (ranker.RankerConfig(), ranker.NOVEL):
+    for config in (ranker.ALL, ranker.NOVEL):
         found, pipeline = rows.load(lake.local(jobs.rows_path(lake, config.goal, origin(settings, WEEK))))
         ranker.train(config, found, pipeline)
 
