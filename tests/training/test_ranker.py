@@ -139,3 +139,13 @@ def test_concatenate_keeps_groups(rows: dataset.RankerRows) -> None:
     both = dataset.concatenate([rows, rows])
     assert both.groups.size == 2 * rows.groups.size
     assert both.features.shape[0] == both.groups.sum()
+
+
+@pytest.mark.parametrize("n", [3, 256, 5_000])
+def test_the_best_rows_are_those_of_a_full_sort(n: int) -> None:
+    """Best first, ties by row, whether most scores differ, are zero, or are out of the question."""
+    rng = np.random.default_rng(n)
+    dense = rng.random(n)
+    sparse, masked = np.where(rng.random(n) < 0.99, 0.0, dense), np.where(rng.random(n) < 0.5, -np.inf, dense)
+    for scores in (dense, np.round(dense, 2), sparse, np.zeros(n), masked):
+        np.testing.assert_array_equal(evaluate._top(scores, 10), np.argsort(-scores, kind="stable")[:10])
