@@ -44,8 +44,6 @@ class IntentConfig(BaseModel, frozen=True, extra="forbid"):
     """Evaluations in a row without a lower validation loss before training stops."""
     evaluations_per_epoch: PositiveInt = 1
     """How often an epoch is judged on validation and kept as a checkpoint."""
-    token_dropout: NonNegativeFloat = 0.0
-    """Share of a message's tokens that a step of training does not read."""
     public_weight: NonNegativeFloat = 0.3
     """Weight of a row of a public set; rows of the shop weigh 1."""
     romanise: bool = True
