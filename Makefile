@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(shell printenv PIP_FIND_LINKS || $(PYTHON) -m pip conf
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 export DO_NOT_TRACK := 1
-# Where it is set, each of the demo's sixty processes compiles all that it imports: seconds every time.
+# Where it is set, every process of the demo and of the tests compiles all that it imports: seconds every time.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test bench lint types imports unit browser postgres lock clean

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from feature_repo.message_text import romanised
 from serving.runtime.intent import EncoderModel, IntentModel, WordsModel, decide, softmax
+from training.errors import BadConfig
 from training.intent_calibration import calibrate
 from training.intent_config import Encoder, IntentConfig
 from training.intent_data import PUBLIC, Messages
@@ -126,7 +127,12 @@ def train(config: IntentConfig, messages: Messages, until: datetime, checkpoints
         messages: to learn from and to judge by; `test` is not looked at.
         until: nothing at or after it was seen.
         checkpoints: folder of the fine-tuning; a run that was killed goes on from what it left there.
+
+    Raises:
+        BadConfig: neither words nor the encoder.
     """
+    if config.encoder is Encoder.NONE and not config.words:
+        raise BadConfig("found encoder none and words false, which leaves no model; switch one of them on")
     work = _Work(config, messages, until)
     begun = time.process_time()
     words = _words(work) if config.words else None

@@ -1,9 +1,8 @@
 """What an intent run depends on beside its messages."""
 
 from enum import StrEnum
-from typing import Self
 
-from pydantic import BaseModel, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from training.base_models import E5
 
@@ -55,12 +54,6 @@ class IntentConfig(BaseModel, frozen=True, extra="forbid"):
     head_regularisation: PositiveFloat = 0.01
     """Inverse strength (C) of the head over standardised encoder features."""
     seed: int = 0
-
-    @model_validator(mode="after")
-    def _something_is_trained(self) -> Self:
-        if self.encoder is Encoder.NONE and not self.words:
-            raise ValueError("found encoder none and words false, which leaves no model; switch one of them on")
-        return self
 
 
 SHOP = IntentConfig(learning_rate=5e-5, epochs=4)

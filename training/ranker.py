@@ -46,7 +46,7 @@ class RankerConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 ALL = RankerConfig(averaged=2)
-"""Settings of the ranker for everything; a third booster would cost every request another millisecond for nothing."""
+"""Settings of the ranker for everything; every request pays for each booster, and a third brought nothing."""
 NOVEL = RankerConfig(goal="novel", trees=100, averaged=5)
 """Settings of the ranker for products never bought; to be trained on NOVEL_WINDOWS label windows."""
 NOVEL_WINDOWS: Final = 2

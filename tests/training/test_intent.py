@@ -31,7 +31,7 @@ from training.base_models import load_base
 from training.datasets.builder import Inputs
 from training.datasets.kinds import BUILDERS
 from training.datasets.versions import build
-from training.errors import NotEnoughData
+from training.errors import BadConfig, NotEnoughData
 from training.intent import FINE_TUNED, IntentRun, _Work, suspicious, train
 from training.intent_calibration import calibrate, ece
 from training.intent_config import Encoder, IntentConfig
@@ -198,8 +198,8 @@ def test_a_run_stops_where_it_is_told(config: IntentConfig, messages: Messages, 
     assert [each.name for each in train(config.model_copy(update=without), messages, AT, tmp_path).candidates] == [
         "words"
     ]
-    with pytest.raises(ValueError, match="leaves no model"):
-        IntentConfig(encoder=Encoder.NONE, words=False)
+    with pytest.raises(BadConfig, match="leaves no model"):
+        train(config.model_copy(update={**without, "words": False}), messages, AT, tmp_path)
 
 
 def test_the_cheaper_model_ships_unless_the_encoder_wins(run: IntentRun) -> None:
