@@ -5,8 +5,11 @@ Intervals and verdicts belong to monitoring.statistics: this module only returns
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -57,14 +60,17 @@ def evaluate(
     if not both:
         raise NotEnoughData("found no household with both features and purchases in the window, needed at least one")
     names = [b for b in baselines if b not in MODELS or b in artefacts.models]
-    rows: list[tuple[Any, ...]] = []
-    for key in both:
-        methods = _served(customers[key], artefacts, as_of, names)
+
+    def measured(key: str) -> list[tuple[Any, ...]]:
         relevant = _relevant(customers[key], truth[key], artefacts)
-        for goal, method, served in methods:
-            if relevant[goal].size:
-                measured = all_metrics(served, relevant[goal], K)
-                rows.append((goal, key, customers[key].n_baskets, method, *measured))
+        return [
+            (goal, key, customers[key].n_baskets, method, *all_metrics(served, relevant[goal], K))
+            for goal, method, served in _served(customers[key], artefacts, as_of, names)
+            if relevant[goal].size
+        ]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rows = list(chain.from_iterable(pool.map(measured, both)))
     frame = pd.DataFrame(rows, columns=["goal", "customer_key", "n_baskets", "method", *METRICS])
     return frame.sort_values(["goal", "customer_key", "method"], kind="stable", ignore_index=True)
 

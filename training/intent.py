@@ -13,9 +13,9 @@ import structlog
 from numpy.typing import NDArray
 
 from feature_repo.message_text import romanised
-from serving.runtime.intent import EncoderModel, IntentModel, WordsModel, decide, softmax
+from serving.runtime.intent import EncoderModel, IntentModel, WordsModel, softmax
 from training.errors import BadConfig
-from training.intent_calibration import calibrate
+from training.intent_calibration import calibrate, sure_above
 from training.intent_config import Encoder, IntentConfig
 from training.intent_data import PUBLIC, Messages
 from training.intent_linear import fit_head, fit_words, row_weights
@@ -240,7 +240,6 @@ def logits_of(part: EncoderModel | WordsModel, texts: Sequence[str]) -> Floats:
 
 def _candidate(work: _Work, name: str, *parts: _Part) -> Candidate:
     found = calibrate([each.logits for each in parts], work.truth, work.labels)
-    said, _ = decide(found.probabilities([each.logits for each in parts]), work.labels, found.threshold)
     words = next((each.model for each in parts if isinstance(each.model, WordsModel)), None)
     encoder = next((each.model for each in parts if isinstance(each.model, EncoderModel)), None)
     meta = {
@@ -255,7 +254,20 @@ def _candidate(work: _Work, name: str, *parts: _Part) -> Candidate:
         "messages": work.messages.digest(),
         "config": work.config.model_dump(),
     }
-    return Candidate(name, IntentModel(meta, words, encoder), said == work.truth)
+    if words and encoder:
+        meta |= _when_words_are_enough(work, parts[0].logits)
+    model = IntentModel(meta, words, encoder)
+    said, _ = model.decided(model.probabilities([each.logits for each in parts]))
+    return Candidate(name, model, said == work.truth)
+
+
+def _when_words_are_enough(work: _Work, logits: Floats) -> dict[str, float]:
+    alone = calibrate([logits], work.truth, work.labels)
+    found = alone.probabilities([logits])
+    return {
+        "words_temperature": alone.temperature,
+        "words_sure": sure_above(found.max(axis=1), found.argmax(axis=1) == work.truth),
+    }
 
 
 def suspicious(work: _Work, features: Floats) -> pd.DataFrame:

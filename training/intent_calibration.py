@@ -13,6 +13,7 @@ from serving.runtime.intent import OUT_OF_SCOPE, decide, softmax
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 _BINS: Final = 15
+_SURE: Final = 0.995
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,22 @@ def _threshold(probabilities: Floats, truth: Labels, labels: Sequence[str]) -> f
         return float(2 * ((said == out) & (truth == out)).sum() / max(1, (said == out).sum() + (truth == out).sum()))
 
     return float(max(np.linspace(0.0, 0.95, 96), key=lambda each: f1(float(each))))
+
+
+def sure_above(confidence: Floats, right: NDArray[np.bool_]) -> float:
+    """The lowest bound above which 99.5 % of answers are right, with one error more than were seen; 1.0: there is none.
+
+    Args:
+        confidence: (n,) in [0, 1], of messages that nothing was fitted on.
+        right: (n,) whether the answer is.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    errors = 1 + np.cumsum(~right[order])
+    enough = np.flatnonzero(errors <= (1.0 - _SURE) * np.arange(1, right.size + 1))
+    if not enough.size:
+        return 1.0
+    after = enough[-1] + 1
+    return float(confidence[order[after]]) if after < right.size else 0.0
 
 
 def ece(confidence: Floats, right: NDArray[np.bool_]) -> float:

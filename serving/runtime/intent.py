@@ -99,6 +99,8 @@ class IntentModel:
     """The intent model of one release; thread-safe.
 
     meta: kind, labels, temperature, threshold, words_weight, encoder_weight, fit_until, method, and how it was made.
+    With words and encoder, also words_temperature and words_sure: the encoder, which is nearly all of the time, is not
+    asked about a message of which the words alone are surer than that.
     """
 
     kind: ClassVar[str] = "intent"
@@ -118,9 +120,27 @@ class IntentModel:
         return tuple((np.float32(self.meta[weight]), part) for weight, part in named if part is not None)
 
     def probabilities(self, logits: Sequence[Floats]) -> Floats:
-        """(n, labels) float32 of each part's (n, labels) logits, calibrated by the temperature; rows add up to 1."""
+        """(n, labels) float32 of each part's (n, labels) logits, calibrated; rows add up to 1.
+
+        Of the words alone where they are sure by themselves, else of all parts together.
+        """
+        together = self._together(logits)
+        if len(self.parts) == 1:
+            return together
+        alone, sure = self._words_alone(logits[0])
+        return np.where(sure[:, None], alone, together)
+
+    def _together(self, logits: Sequence[Floats]) -> Floats:
         total = sum(weight * found for (weight, _), found in zip(self.parts, logits, strict=True))
         return softmax(np.asarray(total, np.float32) / np.float32(self.meta["temperature"]))
+
+    def _words_alone(self, logits: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """(n, labels) probabilities by the words' (n, labels) logits, and (n,) whether that is enough.
+
+        Artefacts of earlier versions know no bound: there it never is.
+        """
+        found = softmax(logits / np.float32(self.meta.get("words_temperature", 1.0)))
+        return found, found.max(axis=1) > self.meta.get("words_sure", 1.0)
 
     def decided(self, probabilities: Floats) -> tuple[NDArray[np.int64], Floats]:
         """(n,) label of each row and (n,) confidence, as `decide` says."""
@@ -128,12 +148,22 @@ class IntentModel:
 
     def answer(self, message: str) -> IntentAnswer:
         """The intent of one message."""
-        each = self.probabilities([part.logits(message)[None] for _, part in self.parts])
+        each = self._read(message)
         found = each[0]
         at, confidence = self.decided(each)
         order = np.argsort(-found, kind="stable")
         said = {self.labels[i]: float(found[i]) for i in order}
         return IntentAnswer(self.labels[int(at[0])], float(confidence[0]), said)
+
+    def _read(self, message: str) -> Floats:
+        """(1, labels) `probabilities` of one message."""
+        first, *others = (part for _, part in self.parts)
+        logits = [first.logits(message)[None]]
+        if others:
+            alone, sure = self._words_alone(logits[0])
+            if sure[0]:
+                return alone
+        return self._together([*logits, *(part.logits(message)[None] for part in others)])
 
     def save(self, path: Path) -> Path:
         """Writes the one file of this artefact."""

@@ -6,6 +6,7 @@ import signal
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ from training.datasets.kinds import BUILDERS
 from training.datasets.versions import build
 from training.errors import BadConfig, NotEnoughData
 from training.intent import FINE_TUNED, IntentRun, _Work, suspicious, train
-from training.intent_calibration import calibrate, ece
+from training.intent_calibration import calibrate, ece, sure_above
 from training.intent_config import Encoder, IntentConfig
 from training.intent_data import COLUMNS, Messages, annotated, gather, public_rows, read_alike, shop_intents
 from training.intent_linear import fit_words, row_weights
@@ -293,6 +294,42 @@ def test_the_threshold_is_where_out_of_scope_is_found_best() -> None:
     assert decide(probabilities, ("cart", "track", OUT_OF_SCOPE), found.threshold)[0].tolist() == [0] * 10 + [2] * 10
     alone = calibrate([logits], np.array([0] * 10 + [1] * 10), ("cart", "track", "help"))
     assert alone.threshold == 0.0
+
+
+def test_the_encoder_is_not_asked_where_the_words_are_sure(messages: Messages) -> None:
+    """Answered one by one or judged all at once: the same, and the encoder reads the unsure messages only."""
+    words = small_intent().words
+    assert words is not None
+    read: list[str] = []
+
+    class Guess:
+        """Says the last label, whatever it reads."""
+
+        def encode(self, texts: list[str]) -> list[list[float]]:
+            read.extend(texts)
+            return [[0.0, 0.0, 5.0]]
+
+    labels = small_intent().labels
+    meta = {"labels": labels, "temperature": 1.0, "threshold": 0.0, "words_weight": 0.1, "encoder_weight": 0.9}
+    encoder = EncoderModel(b"", b"", cast(Any, Guess()))
+    for bound in ({}, {"words_sure": 0.9}):
+        model = IntentModel({**meta, **bound}, words, encoder)
+        rows = judged(model, messages.test)
+        read.clear()
+        answers = [model.answer(text) for text in messages.test["text"]]
+        assert [each.intent for each in answers] == rows["predicted"].tolist()
+        np.testing.assert_allclose([each.confidence for each in answers], rows["confidence"])
+        assert (len(read) == len(answers)) == (not bound)
+        assert read
+
+
+def test_the_bound_of_being_sure_counts_one_error_more() -> None:
+    """200 right answers are the least that show 99.5 %; errors among them, or fewer, show nothing."""
+    confidence = np.linspace(1.0, 0.5, 300, dtype=np.float32)
+    right = np.arange(300) < 250
+    assert (confidence > sure_above(confidence, right)).sum() == 250
+    assert sure_above(confidence[:199], right[:199]) == 1.0
+    assert sure_above(confidence[:200], right[:200]) == 0.0
 
 
 def test_precision_and_recall_by_hand() -> None:
