@@ -65,4 +65,5 @@ def repo_config(settings: Settings) -> RepoConfig:
             "online_write_batch_size": _WRITE_BATCH,
         },
         entity_key_serialization_version=3,
+        coerce_tz_aware=False,  # `store.historical` refuses times without a zone; asking pandas again is slow
     )

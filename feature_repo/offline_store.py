@@ -5,7 +5,9 @@ Feast's join compares every snapshot of a key with every row and sorts what is l
 (one row per key and T) that a table of keys by times says which row is in force.
 """
 
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -62,7 +64,7 @@ class SnapshotOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
         for ref in feature_refs:
             view, _, feature = ref.partition(":")
             wanted.setdefault(view, []).append(feature)
-        found = {str(name): pa.array(entity_df[name], from_pandas=True) for name in entity_df.columns}
+        found = {str(name): pa.array(entity_df[name].array, from_pandas=True) for name in entity_df.columns}
         for view in feature_views:
             name, key = view.projection.name_to_use(), view.join_keys[0]
             joined = _joined(view, key, wanted[name], found[key], entity_df[TIMESTAMP])
@@ -84,7 +86,7 @@ def _joined(view: Any, key: str, features: list[str], keys: pa.Array, times_aske
     ends = np.cumsum([each.num_rows for each in heads])
     head = pa.concat_tables(heads)
     times = head[TIMESTAMP].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
-    place = in_force(head[key], times, keys.cast(pa.string()), at.astype("int64").to_numpy(), ttl)
+    place = in_force(head[key], times, keys, at.astype("int64").to_numpy(), ttl)
     file = np.searchsorted(ends, place, side="right")
     used = np.unique(file[place >= 0]).tolist() or [0]
     snapshots = pa.concat_tables([_read(fs, files[each], features) for each in used])
@@ -93,7 +95,9 @@ def _joined(view: Any, key: str, features: list[str], keys: pa.Array, times_aske
         read = sum(heads[other].num_rows for other in used[:before])
         left_out[each] = ends[each] - heads[each].num_rows - read
     place = np.where(place < 0, -1, place - left_out[np.minimum(file, len(files) - 1)])
-    return pa.table({feature: _taken(snapshots[feature], place) for feature in features})
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        taken = pool.map(lambda feature: _taken(snapshots[feature], place), features)
+        return pa.table(dict(zip(features, taken, strict=True)))
 
 
 def _taken(column: pa.ChunkedArray, place: Integers) -> pa.Array:
@@ -111,7 +115,7 @@ def in_force(keys: pa.ChunkedArray, times: Integers, wanted: pa.Array, at: Integ
     Args:
         keys: (m,) strings, each once per time.
         times: (m,) T of each snapshot row, microseconds.
-        wanted: (n,) strings.
+        wanted: (n,) strings, dictionary-encoded or not.
         at: (n,) microseconds.
         ttl: a snapshot exactly so old still counts; None: any does.
     """
@@ -124,7 +128,10 @@ def in_force(keys: pa.ChunkedArray, times: Integers, wanted: pa.Array, at: Integ
     for later in range(1, len(moments)):
         absent = newest[:, later] < 0
         newest[absent, later] = newest[absent, later - 1]
-    code = pc.fill_null(pc.index_in(wanted, value_set=known.dictionary), -1).to_numpy()
+    if not pa.types.is_dictionary(wanted.type):
+        wanted = wanted.dictionary_encode()
+    codes = pc.fill_null(pc.index_in(wanted.dictionary.cast(pa.string()), value_set=known.dictionary), -1).to_numpy()
+    code = np.append(codes, -1)[pc.fill_null(wanted.indices, -1).to_numpy()]
     asked = np.searchsorted(moments, at, side="right") - 1
     found = np.where((code >= 0) & (asked >= 0), newest[code, asked], -1)
     if ttl is not None:

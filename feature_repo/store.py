@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import structlog
@@ -128,9 +129,9 @@ def historical(settings: Settings, entity_df: pd.DataFrame, service: str) -> pd.
         found = job.to_arrow()
     if len(found) != len(entity_df):
         raise SnapshotMismatch(f"the join answered {len(found)} rows for {len(entity_df)}, need one each: repeat it")
-    features: pd.DataFrame = found.select([ref.partition(":")[2] for ref in wanted]).to_pandas()
+    features: pd.DataFrame = found.select([ref.partition(":")[2] for ref in wanted]).to_pandas(split_blocks=True)
     for at, name in enumerate(entity_df.columns):
-        features.insert(at, str(name), entity_df[name].array)
+        features.insert(at, str(name), entity_df[name].set_axis(features.index))
     return features
 
 
@@ -146,9 +147,15 @@ def _entities(entity_df: pd.DataFrame, service: str, has_key: bool) -> pd.DataFr
             f"{TIMESTAMP} is {entity_df[TIMESTAMP].dtype}, need times with a zone: use pd.to_datetime(..., utc=True)"
         )
     present = [key for key in keys if key in entity_df.columns]
-    entities = entity_df[present].astype(str)
     at = entity_df[TIMESTAMP].dt.tz_convert("UTC").astype("datetime64[us, UTC]")
-    return entities.assign(**{TIMESTAMP: at}).reset_index(drop=True)
+    return pd.DataFrame({**{key: _distinct(entity_df[key]) for key in present}, TIMESTAMP: at.array})
+
+
+def _distinct(keys: pd.Series) -> pd.Categorical:
+    """Each key once, as text: of a million rows only the thousands of keys are converted and looked up."""
+    codes, found = pd.factorize(keys)
+    places, texts = pd.factorize(np.array([str(each) for each in found], dtype=object))
+    return pd.Categorical.from_codes(np.append(places, -1)[codes], pd.Index(texts))
 
 
 @contextlib.contextmanager
