@@ -37,7 +37,7 @@ from training.adapters import Adapter, open_source
 from training.days import by_known_at, chunks, each_day, in_order, split_by_day
 from training.errors import RawLetGo, SourceChanged
 from training.mapping import rejected
-from training.moments import UTC_TIME, event_time, timestamp
+from training.moments import UTC_TIME, event_time, later, timestamp
 from training.raw import TYPES, read_raw
 from training.staging import staging
 
@@ -222,7 +222,7 @@ def _known(job: _Job, rows: Any) -> Any:
     if rule.column:
         read = partial(timestamp, column=rule.column, zone=rule.zone, form=rule.format)
         return _told(job, rows, rule.column if rule.zone != "UTC" else "", "known_at", read)
-    return rows.mutate(known_at=_.event_time + ibis.interval(seconds=int(rule.delay.total_seconds())))
+    return rows.mutate(known_at=later(rows.event_time, rule.delay))
 
 
 def _changing(rows: Any, spec: Table) -> Any:

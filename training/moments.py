@@ -1,6 +1,6 @@
 """Instants out of source columns: timestamps in a stated zone, and the shop's own weeks."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import ibis
@@ -33,6 +33,25 @@ _strptime_instant = ibis.udf.scalar.builtin(
 )
 
 
+def _epoch_us(instant: datetime) -> int:  # type: ignore[empty-body]
+    """Microseconds since 1970 (DuckDB's function)."""
+
+
+_microseconds = ibis.udf.scalar.builtin(_epoch_us, name="epoch_us", signature=((UTC_TIME,), dt.int64))
+
+
+def _make_timestamptz(microseconds: int) -> datetime:  # type: ignore[empty-body]
+    """The instant so long after 1970 (DuckDB's function)."""
+
+
+_instant = ibis.udf.scalar.builtin(_make_timestamptz, name="make_timestamptz", signature=((dt.int64,), UTC_TIME))
+
+
+def later(instant: Any, by: timedelta) -> Any:
+    """A column of instants, each `by` later; an interval would be added by the calendar, which is slow."""
+    return _instant(_microseconds(instant) + by // timedelta(microseconds=1))
+
+
 def to_utc(local: Any, zone: str) -> Any:
     """A column of naive timestamps in `zone` as instants, UTC."""
     naive = local.cast("timestamp(6)")
@@ -55,6 +74,8 @@ def _read(text: Any, zone: str, form: str) -> Any:
         return _strptime_instant(text, form)
     if form:
         return to_utc(_strptime(text, form), zone)
+    if zone == "UTC":  # as DuckDB reads it (`connect` sets its zone), offsets too
+        return text.try_cast(UTC_TIME)
     local = to_utc(text.try_cast("timestamp(6)"), zone)
     return text.re_search(_OFFSET).ifelse(text.try_cast(UTC_TIME), local)
 
