@@ -15,6 +15,7 @@ from feature_repo.customer import CustomerFeatures
 from feature_repo.ranker_features import FEATURE_NAMES
 from serving.runtime.artefacts import Artefacts
 from serving.runtime.pipeline import featurise, retrieve
+from training.cores import on_every_core
 from training.errors import BadConfig, FittedPastLabel, NotEnoughData
 
 Floats = NDArray[np.float32]
@@ -132,13 +133,13 @@ def _groups(
     """Features, labels and seen of one household after the other."""
     catalogue = artefacts.catalogue
     nothing = np.empty(0, np.int64)
-    for key, customer in customers.items():
-        bought = truth.get(key)
-        if not bought:
-            continue
-        candidates = retrieve(customer, nothing, artefacts)
-        labels = np.isin(candidates.rows, catalogue.rows_of(bought)).astype(np.uint8)
-        yield featurise(customer, candidates, catalogue, since), labels, candidates.history >= 0
+
+    def group(key: str) -> tuple[Floats, NDArray[np.uint8], NDArray[np.bool_]]:
+        candidates = retrieve(customers[key], nothing, artefacts)
+        labels = np.isin(candidates.rows, catalogue.rows_of(truth[key])).astype(np.uint8)
+        return featurise(customers[key], candidates, catalogue, since), labels, candidates.history >= 0
+
+    return on_every_core(group, [key for key in customers if truth.get(key)])
 
 
 def only_novel(rows: RankerRows) -> RankerRows:

@@ -1,8 +1,6 @@
 """Rows of many business days: how many are worked on at once, their split by day, and the one order of a day's rows."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import TypeVar
 
@@ -11,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_contracts.shop import Shop
+from training.cores import on_every_core
 
 T = TypeVar("T")
 
@@ -55,6 +54,5 @@ def in_order(rows: pa.Table, columns: Iterable[str]) -> pa.Table:
 
 
 def each_day(work: Callable[[date, pa.Table], T], days: Sequence[tuple[date, pa.Table]]) -> Iterator[T]:
-    """`work` on each day's rows, on every core, in the days' order. Arrow does most of it without Python's lock."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(lambda each: work(*each), days)
+    """`work` on each day's rows, on every core, in the days' order."""
+    yield from on_every_core(lambda each: work(*each), days)

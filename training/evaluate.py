@@ -5,9 +5,7 @@ Intervals and verdicts belong to monitoring.statistics: this module only returns
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import chain
 from typing import Any, Final
@@ -21,6 +19,7 @@ from serving.runtime.artefacts import Artefacts
 from serving.runtime.models import MODELS
 from serving.runtime.pipeline import Goal, Request, rank
 from training.baselines import BASELINES
+from training.cores import on_every_core
 from training.errors import NotEnoughData
 from training.metrics import METRICS, all_metrics
 
@@ -69,8 +68,7 @@ def evaluate(
             if relevant[goal].size
         ]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = list(chain.from_iterable(pool.map(measured, both)))
+    rows = list(chain.from_iterable(on_every_core(measured, both)))
     frame = pd.DataFrame(rows, columns=["goal", "customer_key", "n_baskets", "method", *METRICS])
     return frame.sort_values(["goal", "customer_key", "method"], kind="stable", ignore_index=True)
 
