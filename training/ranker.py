@@ -45,8 +45,8 @@ class RankerConfig(BaseModel, frozen=True, extra="forbid"):
     """Of the first booster; the others count on from it."""
 
 
-ALL = RankerConfig()
-"""Settings of the ranker for everything; the mean of five boosters is no better here (docs/quality.md)."""
+ALL = RankerConfig(averaged=3)
+"""Settings of the ranker for everything; every request pays for each booster, and five brought no more than three."""
 NOVEL = RankerConfig(goal="novel", trees=100, averaged=5)
 """Settings of the ranker for products never bought; to be trained on NOVEL_WINDOWS label windows."""
 NOVEL_WINDOWS: Final = 2
