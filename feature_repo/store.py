@@ -129,7 +129,7 @@ def historical(settings: Settings, entity_df: pd.DataFrame, service: str) -> pd.
         found = job.to_arrow()
     if len(found) != len(entity_df):
         raise SnapshotMismatch(f"the join answered {len(found)} rows for {len(entity_df)}, need one each: repeat it")
-    features: pd.DataFrame = found.select([ref.partition(":")[2] for ref in wanted]).to_pandas(split_blocks=True)
+    features: pd.DataFrame = found.select([ref.partition(":")[2] for ref in wanted]).to_pandas()
     for at, name in enumerate(entity_df.columns):
         features.insert(at, str(name), entity_df[name].set_axis(features.index))
     return features
