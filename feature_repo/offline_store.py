@@ -5,9 +5,7 @@ Feast's join compares every snapshot of a key with every row and sorts what is l
 (one row per key and T) that a table of keys by times says which row is in force.
 """
 
-import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from feature_repo.errors import SnapshotMismatch
 from feature_repo.light_feast import DuckDBOfflineStore, DuckDBOfflineStoreConfig, RetrievalJob
 from feature_repo.views import TIMESTAMP
+from mercato.cores import on_every_core
 
 Integers = NDArray[np.int64]
 _DAY = timedelta(days=1)
@@ -95,9 +94,8 @@ def _joined(view: Any, key: str, features: list[str], keys: pa.Array, times_aske
         read = sum(heads[other].num_rows for other in used[:before])
         left_out[each] = ends[each] - heads[each].num_rows - read
     place = np.where(place < 0, -1, place - left_out[np.minimum(file, len(files) - 1)])
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        taken = pool.map(lambda feature: _taken(snapshots[feature], place), features)
-        return pa.table(dict(zip(features, taken, strict=True)))
+    taken = on_every_core(lambda feature: _taken(snapshots[feature], place), features)
+    return pa.table(dict(zip(features, taken, strict=True)))
 
 
 def _taken(column: pa.ChunkedArray, place: Integers) -> pa.Array:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from feature_repo.customer import CustomerFeatures
 from feature_repo.ranker_features import FEATURE_NAMES
+from mercato.cores import on_every_core
 from serving.runtime.artefacts import Artefacts
 from serving.runtime.pipeline import featurise, retrieve
-from training.cores import on_every_core
 from training.errors import BadConfig, FittedPastLabel, NotEnoughData
 
 Floats = NDArray[np.float32]

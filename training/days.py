@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_contracts.shop import Shop
-from training.cores import on_every_core
+from mercato.cores import on_every_core
 
 T = TypeVar("T")
 
@@ -55,4 +55,4 @@ def in_order(rows: pa.Table, columns: Iterable[str]) -> pa.Table:
 
 def each_day(work: Callable[[date, pa.Table], T], days: Sequence[tuple[date, pa.Table]]) -> Iterator[T]:
     """`work` on each day's rows, on every core, in the days' order."""
-    yield from on_every_core(lambda each: work(*each), days)
+    return on_every_core(lambda each: work(*each), days)

@@ -15,11 +15,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from feature_repo.customer import CustomerFeatures
+from mercato.cores import on_every_core
 from serving.runtime.artefacts import Artefacts
 from serving.runtime.models import MODELS
 from serving.runtime.pipeline import Goal, Request, rank
 from training.baselines import BASELINES
-from training.cores import on_every_core
 from training.errors import NotEnoughData
 from training.metrics import METRICS, all_metrics
 

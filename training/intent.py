@@ -13,7 +13,7 @@ import structlog
 from numpy.typing import NDArray
 
 from feature_repo.message_text import romanised
-from serving.runtime.intent import EncoderModel, IntentModel, WordsModel, softmax
+from serving.runtime.intent import EncoderModel, IntentModel, WordsModel, decide, softmax
 from training.errors import BadConfig
 from training.intent_calibration import calibrate, sure_above
 from training.intent_config import Encoder, IntentConfig
@@ -255,18 +255,19 @@ def _candidate(work: _Work, name: str, *parts: _Part) -> Candidate:
         "config": work.config.model_dump(),
     }
     if words and encoder:
-        meta |= _when_words_are_enough(work, parts[0].logits)
+        meta |= _when_words_are_enough(work, parts[0].logits, found.threshold)
     model = IntentModel(meta, words, encoder)
     said, _ = model.decided(model.probabilities([each.logits for each in parts]))
     return Candidate(name, model, said == work.truth)
 
 
-def _when_words_are_enough(work: _Work, logits: Floats) -> dict[str, float]:
+def _when_words_are_enough(work: _Work, logits: Floats, threshold: float) -> dict[str, float]:
     alone = calibrate([logits], work.truth, work.labels)
     found = alone.probabilities([logits])
+    said, _ = decide(found, work.labels, threshold)  # as it is served
     return {
         "words_temperature": alone.temperature,
-        "words_sure": sure_above(found.max(axis=1), found.argmax(axis=1) == work.truth),
+        "words_sure": sure_above(found.max(axis=1), said == work.truth),
     }
 
 

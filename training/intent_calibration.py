@@ -73,12 +73,10 @@ def sure_above(confidence: Floats, right: NDArray[np.bool_]) -> float:
         right: (n,) whether the answer is.
     """
     order = np.argsort(-confidence, kind="stable")
+    below = np.append(confidence[order][1:], np.float32(0.0))  # the bound that lets through what comes before
     errors = 1 + np.cumsum(~right[order])
-    enough = np.flatnonzero(errors <= (1.0 - _SURE) * np.arange(1, right.size + 1))
-    if not enough.size:
-        return 1.0
-    after = enough[-1] + 1
-    return float(confidence[order[after]]) if after < right.size else 0.0
+    enough = errors <= (1.0 - _SURE) * np.arange(1, right.size + 1)
+    return float(min(below[enough & (confidence[order] > below)], default=1.0))
 
 
 def ece(confidence: Floats, right: NDArray[np.bool_]) -> float:

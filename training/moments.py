@@ -10,8 +10,8 @@ from data_contracts.shop import Shop
 from data_contracts.tables import EventTime
 
 UTC_TIME = dt.Timestamp(timezone="UTC", scale=6)
-_OFFSET = r":\d\d(\.\d+)?\s*([Zz]|[+-]\d\d(:?\d\d)?)$"
-"""How ISO 8601 ends when it states an offset."""
+_ZONED = r":\d\d(\.\d+)?\s*[^\s\d.:]"
+"""A time with something after it: an offset or the name of a zone."""
 
 
 def _timezone(zone: str, local: datetime) -> datetime:  # type: ignore[empty-body]
@@ -48,7 +48,7 @@ _instant = ibis.udf.scalar.builtin(_make_timestamptz, name="make_timestamptz", s
 
 
 def later(instant: Any, by: timedelta) -> Any:
-    """A column of instants, each `by` later; an interval would be added by the calendar, which is slow."""
+    """A column of instants, each `by` later, null where one is infinite. An interval is added by the calendar: slow."""
     return _instant(_microseconds(instant) + by // timedelta(microseconds=1))
 
 
@@ -69,7 +69,7 @@ def timestamp(rows: Any, column: str, *, zone: str, form: str = "") -> Any:
 
 
 def _read(text: Any, zone: str, form: str) -> Any:
-    """Text as instants; an offset in the text counts more than `zone`."""
+    """Text as instants; an offset or a zone in the text counts more than `zone`."""
     if "%z" in form:
         return _strptime_instant(text, form)
     if form:
@@ -77,7 +77,7 @@ def _read(text: Any, zone: str, form: str) -> Any:
     if zone == "UTC":  # as DuckDB reads it (`connect` sets its zone), offsets too
         return text.try_cast(UTC_TIME)
     local = to_utc(text.try_cast("timestamp(6)"), zone)
-    return text.re_search(_OFFSET).ifelse(text.try_cast(UTC_TIME), local)
+    return text.re_search(_ZONED).ifelse(text.try_cast(UTC_TIME), local)
 
 
 def week_start(rows: Any, column: str, shop: Shop) -> Any:

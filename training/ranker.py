@@ -46,7 +46,7 @@ class RankerConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 ALL = RankerConfig(averaged=3)
-"""Settings of the ranker for everything; every request pays for each booster, and five brought no more than three."""
+"""Settings of the ranker for everything; requests pay for each booster, and five are no better (docs/quality.md)."""
 NOVEL = RankerConfig(goal="novel", trees=100, averaged=5)
 """Settings of the ranker for products never bought; to be trained on NOVEL_WINDOWS label windows."""
 NOVEL_WINDOWS: Final = 2

@@ -1,7 +1,7 @@
 """What each step of query understanding is worth, through the served path: the same engine answers every row.
 
-`MERCATO_SOURCES=<folder of the Chorus catalogue's zipped JSON> python -m tests.bench --only understanding` prints,
-without the rows of steps that change nothing:
+`MERCATO_SOURCES=<folder> python -m tests.bench --only understanding`, where the folder holds the Chorus catalogue's
+zipped JSON and `wands_query.csv`, prints, without the rows of steps that change nothing:
 
 - the Chorus judgments, each query asked as written and in four simulated ways, with every step and without each;
 - brands of that catalogue: how many of the first ten products are of the brand that the query names;
@@ -125,11 +125,10 @@ def brands(catalogue: pd.DataFrame, home: Path) -> Iterator[str]:
         yield f"| brand type | {name} | {len(pairs)} | {sum(shares) / len(shares):.3f} |"
 
 
-def unanswered(catalogue: pd.DataFrame, home: Path) -> Iterator[str]:
+def unanswered(catalogue: pd.DataFrame, home: Path, wands: list[str]) -> Iterator[str]:
     """Rows of the table of queries that find nothing: the queries of WANDS asked of electronics."""
     catalogue = catalogue.assign(category=catalogue["product_type"])
     built, words = engine(catalogue, home), lexicon(catalogue, "chorus", catalogue["name"].tolist())
-    wands = pd.read_csv(Path(os.environ["MERCATO_SOURCES"]) / "wands_query.csv", sep="\t")["query"].tolist()
     keyword = built.base.keyword
 
     def every_word(query: str) -> int:
@@ -224,10 +223,11 @@ def _share(built: SearchEngine, asked: Understanding, held: list[set[str]], want
 def measure(settings: Settings) -> list[str]:
     """Lines of the tables, Markdown."""
     home, chorus = settings.root / "bench", products()
+    wands = pd.read_csv(Path(os.environ["MERCATO_SOURCES"]) / "wands_query.csv", sep="\t")["query"].tolist()
     tables = (
         judged(chorus, home / "search"),
         brands(chorus, home / "search"),
-        unanswered(chorus, home / "search"),
+        unanswered(chorus, home / "search", wands),
         groceries(home / "groceries"),
     )
     return [line for table in tables for line in (*_told(table), "")]

@@ -82,6 +82,20 @@ def test_each_row_gets_the_newest_snapshot_not_after_it(online: Settings) -> Non
     assert [None if pd.isna(value) else value for value in found] == expected
 
 
+def test_a_row_without_its_key_gets_nothing(online: Settings) -> None:
+    """Keys are compared as text; a missing one is no text, and an unknown one nobody's."""
+    ids = [transactions()["product_id"].iloc[0], None, "nobody's"]
+    found = store.historical(
+        online,
+        pd.DataFrame({"product_id": pd.Series(ids, dtype=object), "event_timestamp": pd.Timestamp(T)}),
+        "ranker_all_v1",
+    )
+    assert found["price_minor"].notna().tolist() == [True, False, False]
+    assert found["product_id"].tolist() == ids
+    numbers = pd.DataFrame({"product_id": [int(ids[0])], "event_timestamp": pd.Timestamp(T)})
+    assert store.historical(online, numbers, "ranker_all_v1")["price_minor"].notna().all()
+
+
 def test_products_are_joined_without_their_customers(online: Settings) -> None:
     """An entity frame with `product_id` alone joins the product views of the service alone."""
     ids = sorted(transactions()["product_id"].unique())[:500]

@@ -33,7 +33,7 @@ from training.datasets.builder import Inputs
 from training.datasets.kinds import BUILDERS
 from training.datasets.versions import build
 from training.errors import BadConfig, NotEnoughData
-from training.intent import FINE_TUNED, IntentRun, _Work, suspicious, train
+from training.intent import FINE_TUNED, IntentRun, _when_words_are_enough, _Work, suspicious, train
 from training.intent_calibration import calibrate, ece, sure_above
 from training.intent_config import Encoder, IntentConfig
 from training.intent_data import COLUMNS, Messages, annotated, gather, public_rows, read_alike, shop_intents
@@ -330,6 +330,19 @@ def test_the_bound_of_being_sure_counts_one_error_more() -> None:
     assert (confidence > sure_above(confidence, right)).sum() == 250
     assert sure_above(confidence[:199], right[:199]) == 1.0
     assert sure_above(confidence[:200], right[:200]) == 0.0
+    tied = np.array([0.99] * 199 + [0.9] * 3, np.float32)
+    assert sure_above(tied, np.arange(202) < 200) == 1.0, "the bound stands between two confidences, not inside one"
+
+
+def test_the_words_are_sure_of_what_is_served(messages: Messages) -> None:
+    """Messages that the threshold of both parts sends out of scope are no right answers of the words."""
+    work = _Work(IntentConfig(), messages, AT)
+    logits = np.zeros((len(work.truth), len(work.labels)), np.float32)
+    logits[np.arange(len(work.truth)), work.truth] = 5.0
+    logits = np.tile(logits, (20, 1))
+    work.truth = np.tile(work.truth, 20)
+    assert _when_words_are_enough(work, logits, 0.5)["words_sure"] < 1.0
+    assert _when_words_are_enough(work, logits, 1.1)["words_sure"] == 1.0
 
 
 def test_precision_and_recall_by_hand() -> None:
