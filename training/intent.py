@@ -162,7 +162,7 @@ def _with_encoder(work: _Work, words: _Part | None, candidates: list[Candidate],
     config, train_rows = work.config, work.messages.train
     begun = time.process_time()
     bert, tokenizer = load_base(config.base_model)
-    model = encoders.Classifier(bert, len(work.labels))
+    model = encoders.Classifier(bert, len(work.labels), token_dropout=config.token_dropout)
     ids = encoders.encoded(tokenizer, train_rows["text"].tolist(), config.max_length)
     features = encoders.features_of(model, tokenizer, ids)
     model.set_head(

@@ -43,6 +43,8 @@ class IntentConfig(BaseModel, frozen=True, extra="forbid"):
     """Evaluations in a row without a lower validation loss before training stops."""
     evaluations_per_epoch: PositiveInt = 1
     """How often an epoch is judged on validation and kept as a checkpoint."""
+    token_dropout: NonNegativeFloat = 0.0
+    """Share of a message's tokens that a step of training does not read."""
     public_weight: NonNegativeFloat = 0.3
     """Weight of a row of a public set; rows of the shop weigh 1."""
     romanise: bool = True
@@ -56,6 +58,6 @@ class IntentConfig(BaseModel, frozen=True, extra="forbid"):
     seed: int = 0
 
 
-SHOP = IntentConfig(learning_rate=5e-5, epochs=4)
+SHOP = IntentConfig(learning_rate=5e-5, epochs=4, token_dropout=0.1)
 """Of the shop's own model; early stopping decides how many epochs it takes.
 At 1e-4 the fitted head is lost within half an epoch: the training loss doubles (docs/intent.md)."""

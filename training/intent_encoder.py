@@ -74,12 +74,14 @@ class WordVectors(nn.Module):
 class Classifier(nn.Module):
     """Logits of messages: the head over the token means of layers at DEPTHS, side by side.
 
-    With labels it returns the weighted cross-entropy too, as Trainer wants it. There is no dropout: the head comes
-    fitted to clean features, and its weights would blow the noise up.
+    With labels it returns the weighted cross-entropy too, as Trainer wants it. There is no dropout of features: the
+    head comes fitted to clean ones, and its weights would blow the noise up. In training `token_dropout` of the tokens
+    are not read instead.
     """
 
-    def __init__(self, bert: Any, n_labels: int) -> None:
+    def __init__(self, bert: Any, n_labels: int, *, token_dropout: float = 0.0) -> None:
         super().__init__()
+        self.token_dropout = token_dropout
         words = bert.embeddings.word_embeddings
         bert.embeddings.word_embeddings = WordVectors(words.weight, words.padding_idx)
         for part in bert.modules():
@@ -111,6 +113,10 @@ class Classifier(nn.Module):
         weights: torch.Tensor | None = None,
     ) -> Any:
         """(b, labels) logits; with labels a mapping of loss and logits."""
+        if self.training and self.token_dropout:
+            read = torch.rand(attention_mask.shape, device=attention_mask.device) >= self.token_dropout
+            read[:, 0] = True  # the first token stands for the whole message, so that something is left of it
+            attention_mask = attention_mask * read
         logits = self.head(self.features(input_ids, attention_mask))
         if labels is None:
             return logits

@@ -22,7 +22,7 @@ def row_weights(labels: Labels, weights: Floats) -> Floats:
 
 def fit_words(texts: Sequence[str], labels: Labels, weights: Floats, *, regularisation: float) -> WordsModel:
     """The model over TF-IDF of pieces that two messages share at least."""
-    vectorizer = TfidfVectorizer(analyzer=message_features, sublinear_tf=True, min_df=2, dtype=np.float32)
+    vectorizer = TfidfVectorizer(analyzer=message_features, sublinear_tf=True, min_df=2)
     matrix = vectorizer.fit_transform(texts)
     coefficients, bias = _fit(matrix, labels, weights, regularisation)
     return WordsModel(
@@ -44,7 +44,8 @@ def fit_head(features: Floats, labels: Labels, weights: Floats, *, regularisatio
 
 def _fit(matrix: object, labels: Labels, weights: Floats, regularisation: float) -> tuple[Floats, Floats]:
     """Coefficients and bias per label; two labels too."""
-    model = LogisticRegression(C=regularisation, max_iter=200, tol=1e-3)
+    # Looser, or on float32 pieces, it stops anywhere: up to five points of accuracy lower on shop-intents.
+    model = LogisticRegression(C=regularisation, max_iter=200, tol=1e-4)
     model.fit(matrix, labels, sample_weight=weights)
     coefficients, bias = model.coef_, model.intercept_
     if len(coefficients) == 1:  # of two labels one row is kept

@@ -36,7 +36,7 @@ GOALS = {
 RECIPES = {
     "shop_intents": SHOP,
     "hinglish_top": SHOP.model_copy(
-        update={"romanise": False, "head_regularisation": 0.03, "epochs": 5, "patience": 3}
+        update={"romanise": False, "head_regularisation": 0.03, "epochs": 5, "patience": 3, "token_dropout": 0.0}
     ),
     "banking77": IntentConfig(base_model=MINILM, words=False, learning_rate=5e-5, epochs=4, head_regularisation=0.03),
     "clinc150": IntentConfig(base_model=MINILM, words=False, learning_rate=5e-5, epochs=4, head_regularisation=0.03),
