@@ -45,8 +45,8 @@ class RankerConfig(BaseModel, frozen=True, extra="forbid"):
     """Of the first booster; the others count on from it."""
 
 
-ALL = RankerConfig(averaged=3)
-"""Settings of the ranker for everything; requests pay for each booster, and five are no better (docs/quality.md)."""
+ALL = RankerConfig()
+"""Settings of the ranker for everything; the mean of several is no better beyond chance (docs/quality.md)."""
 NOVEL = RankerConfig(goal="novel", trees=100, averaged=5)
 """Settings of the ranker for products never bought; to be trained on NOVEL_WINDOWS label windows."""
 NOVEL_WINDOWS: Final = 2
