@@ -44,7 +44,7 @@ def bootstrap() -> None:
     features = start("materialize_features", AS_OF)
     models = start("train_als", AS_OF)
     rankers = start("train_ranker", AS_OF)
-    # The model over pieces of words takes half a minute; the nightly run of train_intent reads with the encoder too.
+    # The model over pieces of words takes under a minute; the nightly run of train_intent reads with the encoder too.
     intent = start("train_intent", {**AS_OF, "encoder": "none"})
     chain(start("extract_sources", LOAD), start("clean_tables", LOAD), [text, features, intent])
     chain([text, features], index)

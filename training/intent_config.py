@@ -11,7 +11,7 @@ class Encoder(StrEnum):
     """How far a run goes with the pretrained encoder."""
 
     NONE = "none"
-    """Pieces of words alone: half a minute of one core."""
+    """Pieces of words alone: under a minute of one core."""
     FROZEN = "frozen"
     """As it came, with a head of its own beside the words: about five minutes."""
     FINE_TUNED = "fine-tuned"
