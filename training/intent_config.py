@@ -58,6 +58,6 @@ class IntentConfig(BaseModel, frozen=True, extra="forbid"):
     seed: int = 0
 
 
-SHOP = IntentConfig(learning_rate=5e-5, epochs=4, token_dropout=0.1)
+SHOP = IntentConfig(learning_rate=5e-5, epochs=5, token_dropout=0.1)
 """Of the shop's own model; early stopping decides how many epochs it takes.
 At 1e-4 the fitted head is lost within half an epoch: the training loss doubles (docs/intent.md)."""

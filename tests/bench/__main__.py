@@ -95,7 +95,7 @@ def lines(found: dict[str, Any]) -> list[str]:
                 f" NDCG@10 {row['ndcg_at_10']:.4f} [{low:.4f}, {high:.4f}]{said}"
             )
     out += search.lines(found.get("search", {}))
-    out += search.million_lines(found.get("million", {}))
+    out += search.million_lines(found.get("million", []))
     out += found.get("understanding", [])
     out += suggest.lines(found.get("suggest", []))
     out += embeddings.lines(found.get("embeddings", []))

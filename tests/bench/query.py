@@ -80,7 +80,6 @@ ASKED: Final[dict[str, Callable[[str], str]]] = {
 
 def judged(catalogue: pd.DataFrame, home: Path) -> Iterator[str]:
     """Rows of the table of judgments; the fusion is learned on four folds of queries, measured on the fifth."""
-    catalogue = catalogue.assign(category=catalogue["product_type"])
     built, words = engine(catalogue, home), lexicon(catalogue, "chorus", catalogue["name"].tolist())
     judgments, fused = read("chorus"), {}
 
@@ -110,7 +109,6 @@ def judged(catalogue: pd.DataFrame, home: Path) -> Iterator[str]:
 
 def brands(catalogue: pd.DataFrame, home: Path) -> Iterator[str]:
     """Rows of the table of brands: "canon printer" for each brand and type that many products share."""
-    catalogue = catalogue.assign(category=catalogue["product_type"])
     built, words = engine(catalogue, home), lexicon(catalogue, "chorus", catalogue["name"].tolist())
     built = built.fused_by(Fusion(fusion.fit(built, read("chorus"))))
     number = catalogue.groupby(["brand", "category"]).size()
@@ -127,7 +125,6 @@ def brands(catalogue: pd.DataFrame, home: Path) -> Iterator[str]:
 
 def unanswered(catalogue: pd.DataFrame, home: Path, wands: list[str]) -> Iterator[str]:
     """Rows of the table of queries that find nothing: the queries of WANDS asked of electronics."""
-    catalogue = catalogue.assign(category=catalogue["product_type"])
     built, words = engine(catalogue, home), lexicon(catalogue, "chorus", catalogue["name"].tolist())
     keyword = built.base.keyword
 

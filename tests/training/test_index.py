@@ -38,16 +38,25 @@ def test_an_index_that_finds_too_little_is_refused(tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "index").exists()
 
 
-def test_codes_have_a_floor_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """IVF-PQ may find fewer than whole vectors must, and is refused below its own floor."""
-    found = np.random.default_rng(0).standard_normal((1_500, 96)).astype(np.float32)
-    vectors = found / np.linalg.norm(found, axis=1, keepdims=True)
+def test_codes_find_as_much_as_whole_vectors_must(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IVF-PQ whose finds are told apart by finer codes: over 0.98, read back, the same bytes; without them refused."""
+    import faiss
+
+    monkeypatch.setattr("training.index._PQ_BYTES", 8)
+    vectors = unit(3_000) + 2 * unit(20)[np.arange(3_000) % 20]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     sizes = {"exact_below": 500, "quantised_from": 1_000}
-    with pytest.raises(IndexNotGood, match=r"exact 100 nearest, needed 0\.8;"):
-        build_vector_index(vectors, tmp_path / "index", **sizes)
-    assert not (tmp_path / "index").exists()
-    monkeypatch.setattr("training.index.MIN_RECALL_QUANTISED", 0.1)
-    assert 0.1 < build_vector_index(vectors, tmp_path / "index", **sizes) < 0.8
+    found = [build_vector_index(vectors, tmp_path / name, **sizes) for name in ("one", "two")]
+    assert 0.98 <= found[0] <= 1
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    index = faiss.read_index(str(tmp_path / "one"))
+    assert index.reconstruct_batch(np.array([7, 3])) == pytest.approx(vectors[[7, 3]], abs=0.01)
+    cosines, rows = index.search(vectors[:1], 5)
+    assert cosines[0] == pytest.approx(vectors[rows[0]] @ vectors[0], abs=0.02)
+    monkeypatch.setattr("training.index._PQ_WIDER", 1)
+    with pytest.raises(IndexNotGood, match=r"exact 100 nearest, needed 0\.98;"):
+        build_vector_index(vectors, tmp_path / "three", **sizes)
+    assert not (tmp_path / "three").exists()
 
 
 def test_recall_of_an_exact_index_is_one() -> None:
