@@ -11,7 +11,7 @@ from typing import Any
 
 from data_contracts.artefact_store import ArtefactRef, ArtefactStore
 from data_contracts.lake import as_of, snapshot_digest
-from data_contracts.partitions import manifests, quiet_days
+from data_contracts.partitions import let_go, manifests, quiet_days
 from data_contracts.release import Kind, Manifest, Provenance, ReleaseIdentity, Reproducible
 from data_contracts.shop import Shop, load_shop
 from feature_repo.views import SERVICES, service_digest
@@ -70,24 +70,33 @@ def extract_arrived(settings: Settings, table: str, at: datetime) -> dict[str, A
     """Counts of what files brought that were seen whole at `at`: days that are over and new, and late rows.
 
     Days after the newest extracted one, up to the local midnight before `at`, are extracted by the source's rule.
-    What raw lacks of the days before arrives now: it is known at `at`. `since` is the midnight of the first day before
-    `until` that is not clean as raw has it now, whichever run extracted it, or None.
+    What raw lacks of the days before arrives now: it is known at `at`; days that retention let go, and the overlap
+    after them, are not looked over. `since` is the midnight of the first day before `until` that is not clean as raw
+    has it now, whichever run extracted it, or None.
     """
     from training.extract import extract
 
     shop, lake = load_shop(settings.shop), paths.lake(settings)
     until = shop.last_midnight(at)
-    days = sorted({each.ds for each in manifests(lake, "raw", table) if each.history} | quiet_days(lake, table))
+    gone = let_go(lake, "raw", table)
+    extracted = {each.ds for each in manifests(lake, "raw", table) if each.history}
+    days = sorted(extracted | quiet_days(lake, table) | set(gone))
     since = min(shop.day_bounds(days[-1])[1], until) if days else shop.window()[0]
     rows = late = 0
     if since < until:
         rows = int(extract_table(settings, table, since, until)["rows"])
-    if days and shop.day_start(days[0]) < since:
-        before = {"since": shop.day_start(days[0]), "until": since}
-        late = extract(lake, shop, table, **before, observed_at=at).new_rows
+    again = _after(shop, table, gone[-1]) if gone else shop.day_start(days[0]) if days else since
+    if again < since:
+        late = extract(lake, shop, table, since=again, until=since, observed_at=at).new_rows
     unclean = [day for day in _unclean(lake, table) if shop.day_start(day) < until]
     first = shop.day_start(unclean[0]).isoformat() if unclean else None
     return {"table": table, "since": first, "until": until.isoformat(), "rows": rows, "late_rows": late}
+
+
+def _after(shop: Shop, table: str, gone: date) -> datetime:
+    """The first midnight from which a table can be looked over without the rows of `gone`."""
+    end = shop.day_bounds(gone)[1] + shop.table(table).known_at.overlap
+    return shop.day_bounds(shop.business_day(end - timedelta(microseconds=1)))[1]
 
 
 def _unclean(lake: paths.Lake, table: str) -> list[date]:
