@@ -1,7 +1,8 @@
 """Tie the newest artefacts into one release and measure it as it will serve; a shop's first release goes live.
 
 Started by asset events, once every artefact has a new one: however many events came in between, they make
-one run. Events of backfills do not count, so rebuilding history releases nothing.
+one run. Airflow counts events of backfills too. A run that only they started does nothing, so rebuilding history
+releases nothing; one that they started early waits until every artefact is of the night of the newest one.
 Runbook: docs/runbooks/assemble_release.md
 """
 
@@ -23,10 +24,18 @@ ARTEFACTS = (
 )
 
 
-@task.short_circuit
+@task.sensor(mode="reschedule", poke_interval=60, timeout=6 * 3600)
 def anything_new(**context: Any) -> bool:
-    """False when only backfills started this run."""
-    return not only_backfills(run_of(context))
+    """True once every artefact is of the night of the newest event; skipped when only backfills started this run.
+
+    A run started by hand takes what there is.
+    """
+    from training.jobs import older_artefacts
+
+    run = run_of(context)
+    if only_backfills(run):
+        raise AirflowSkipException("only backfills had written artefacts: nothing is new")
+    return run.run_type != "asset_triggered" or not older_artefacts(settings(), until(context))
 
 
 @task(inlets=ARTEFACTS, outlets=[assets.RELEASE])

@@ -1,8 +1,9 @@
 """What all DAGs share: their owner, when a failure is tried again, who hears of trouble, which params they take."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 from airflow.sdk import Context, ExceptionRetryPolicy, Param, RetryAction, RetryRule
 from airflow.sdk.definitions.callback import SyncCallback
@@ -50,11 +51,18 @@ def task_failed(context: Context) -> None:
     )
 
 
-def _alert(event: str, dag_id: str, **said: str | None) -> None:
+def rule_warned(context: Mapping[str, Any], table: str, alarm: str) -> None:
+    """Alert that a table rule of severity warning does not hold; `alarm` has counts and names, no rows."""
+    task = context["ti"]
+    said = {"run_id": task.run_id, "task_id": task.task_id, "table": table, "found": alarm}
+    _alert("table.rule_warned", task.dag_id, level="warning", **said)
+
+
+def _alert(event: str, dag_id: str, *, level: Literal["error", "warning"] = "error", **said: str | None) -> None:
     from mercato.settings import Settings
     from monitoring.alerts import alert
 
-    alert(Settings(), event, dag_id=dag_id, **said, runbook=f"docs/runbooks/{dag_id}.md")
+    alert(Settings(), event, level=level, dag_id=dag_id, **said, runbook=f"docs/runbooks/{dag_id}.md")
 
 
 DEFAULT_ARGS: dict[str, Any] = {

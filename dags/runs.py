@@ -8,6 +8,7 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import CronDataIntervalTimetable, task
 
+from dags.policies import rule_warned
 from dags.windows import Run, Window, until_of, window_of
 from data_contracts.contract import load_contract
 from data_contracts.shop import Shop, load_shop
@@ -67,12 +68,14 @@ def until(context: Mapping[str, Any]) -> datetime:
 
 
 def publish(context: Mapping[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-    """`result`, which also goes on the event of each outlet, with the window it stands for."""
+    """`result`, which also goes on the event of each outlet, with the window it stands for; alarms reach a person."""
     run = run_of(context)
     since = run.params.get("since") or (run.interval[0].isoformat() if run.interval else result.get("since"))
     said = {"since": since, "until": until_of(run, shop()).isoformat(), "backfill": run.run_type == "backfill"}
     for outlet in context["task"].outlets:
         context["outlet_events"][outlet].extra = {**result, **said}
+    for alarm in result.get("alarms", ()):
+        rule_warned(context, result.get("table") or result["name"], alarm)
     return result
 
 

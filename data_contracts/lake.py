@@ -146,14 +146,22 @@ def _shop(name: str) -> Shop:
 def _read(
     lake: Lake, table: str, known_before: datetime, since: datetime | None, among: Sequence[Manifest] | None = None
 ) -> list[Manifest]:
-    """Manifests of partitions that can hold a row: known before K and, as known_at >= event_time, after `since`."""
+    """Manifests of the partitions known before K; of those, from the first on that can hold an event since `since`.
+
+    An event may be dated after it was known (a sender's clock runs ahead), so a day before `since` is asked too: a
+    later version of what it holds may lie in any day after it.
+    """
     for instant in (known_before, since):
         if instant is not None and instant.tzinfo is None:
             raise NoWindow(f"found the naive time {instant}, need one with a zone")
     last = _day(lake, known_before - _TICK)
-    first = _day(lake, since) if since else date.min
-    found = manifests(lake, "clean", table, first, last) if among is None else among
-    return [each for each in found if each.rows and first <= each.ds <= last]
+    found = manifests(lake, "clean", table, None, last) if among is None else among
+    known = [each for each in found if each.rows and each.ds <= last]
+    if since is None:
+        return known
+    held = (each.ds for each in known if each.event_time_max is None or each.event_time_max >= since)
+    first = min([_day(lake, since), *held])
+    return [each for each in known if each.ds >= first]
 
 
 def _day(lake: Lake, instant: datetime) -> date:

@@ -85,7 +85,7 @@ class Plan:
     without_estimate: list[str]
     code_revision: str
     contracts: dict[str, str]
-    """Table -> contract in force."""
+    """Table -> contract in force; feature view -> its definition."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -128,8 +128,17 @@ def plan(settings: Settings, targets: Sequence[str], since: datetime, until: dat
         seconds=round(sum(piece.seconds or 0 for piece in to_do), 1),
         without_estimate=[f"{piece.step} {piece.table}" for piece in to_do if piece.seconds is None],
         code_revision=code_revision(),
-        contracts={table: load_contract(table).label for table in sorted({t for _, t in wanted if t != FEATURES})},
+        contracts={name: label for _, table in sorted(wanted) for name, label in _labels(table).items()},
     )
+
+
+def _labels(table: str) -> dict[str, str]:
+    """Table -> the contract in force; of `FEATURES` each view -> its definition, as its partitions name it."""
+    from feature_repo.views import VIEWS, view_digest
+
+    if table != FEATURES:
+        return {table: load_contract(table).label}
+    return {name: f"{name}@{view_digest(view)[:12]}" for name, view in VIEWS.items()}
 
 
 Progress = Callable[[str, int, int], None]
@@ -282,9 +291,9 @@ def _features_read(lake: Lake) -> dict[str, list[Manifest]]:
 
 def _snapshot(lake: Lake, day: date, read: dict[str, list[Manifest]], *, stale: bool, redo: bool) -> str:
     """The state of the snapshots at the end of `day`; `read`: see `_features_read`."""
-    from feature_repo.views import VIEWS, view_digest
+    from feature_repo.views import VIEWS
 
-    shop = load_shop(lake.shop)
+    shop, definitions = load_shop(lake.shop), _labels(FEATURES)
     at = shop.day_start(day + timedelta(days=1))
     inputs = {
         name: snapshot_digest(lake, name, event_before=at, known_before=at, among=there) for name, there in read.items()
@@ -294,7 +303,7 @@ def _snapshot(lake: Lake, day: date, read: dict[str, list[Manifest]], *, stale: 
         found = partitions.manifest(lake, "features", view.name, (day + timedelta(days=1)).isoformat())
         if found is None:
             return _MISSING
-        if found.contract != f"{view.name}@{view_digest(view)[:12]}":
+        if found.contract != definitions[view.name]:
             reasons.append(f"the definition of {view.name} changed")
         reasons += [f"clean/{name} changed" for name in view.reads if found.inputs.get(name) != inputs[name]]
         reasons += [reason for reason in [_whole(lake, found)] if reason]

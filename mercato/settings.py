@@ -43,8 +43,8 @@ class Settings(BaseSettings):
     annotations: str = ""
     """Folder in which Label Studio's JSON exports are dropped; empty: `home/annotations`."""
     alert_webhook: SecretStr = SecretStr("")
-    """Address that failed tasks and late runs are POSTed to as JSON (`text` fits Slack's and Teams' incoming webhooks);
-    empty: they are in the log only. No data row goes there."""
+    """Address that failed tasks, late runs and warnings of table rules are POSTed to as JSON (`text` fits Slack's and
+    Teams' incoming webhooks); empty: they are in the log only. No data row goes there."""
     public_sets: Path | None = None
     """Folder of public sets of labelled messages (`data_contracts/intents/public_sets.yaml`); empty: none is used."""
     page: bool = False

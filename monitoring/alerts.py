@@ -1,5 +1,7 @@
 """Tell a person: one line in the log, and one POST to `MERCATO_ALERT_WEBHOOK` where it is set."""
 
+from typing import Literal
+
 import httpx
 import structlog
 
@@ -10,15 +12,16 @@ TIMEOUT_SECONDS = 5.0
 log = structlog.get_logger()
 
 
-def alert(settings: Settings, event: str, **said: str | None) -> None:
+def alert(settings: Settings, event: str, *, level: Literal["error", "warning"] = "error", **said: str | None) -> None:
     """Log `event` and post it; a webhook that fails is logged and nothing more. Its address is a secret: never logged.
 
     Args:
         settings: where the webhook is.
         event: dotted name, e.g. `task.failed`.
+        level: of the line in the log.
         said: what a person needs to go on. No rows of data: whoever reads a webhook's channel is not known here.
     """
-    log.error(event, **said)
+    getattr(log, level)(event, **said)
     address = settings.alert_webhook.get_secret_value()
     if not address:
         return

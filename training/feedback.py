@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, PositiveInt
 
+from data_contracts.checks import BROKEN, mark_rows
 from data_contracts.contract import Contract, load_contract
 from data_contracts.datasets import DATASETS
-from data_contracts.errors import SourceMissing
+from data_contracts.errors import SourceMissing, TableRuleBroken
 from data_contracts.lake import arrow_schema, as_of, snapshot_digest
 from data_contracts.partitions import describe, encode, manifests, writing
 from data_contracts.shop import load_shop
@@ -24,6 +26,7 @@ from feature_repo.ranker_features import COLUMN, FEATURE_NAMES
 from mercato.paths import Lake, canonical_json
 from training.dataset import RankerRows, concatenate, only_novel
 from training.days import split_by_day
+from training.judging import EXAMPLES
 
 DATASET: Final = "impression_outcomes"
 READS: Final = ("impressions", "interactions")
@@ -68,6 +71,10 @@ class FeedbackReport:
     days: int
     sha256: str
     """Digest over the partitions' hashes."""
+
+
+NO_ROWS: Final = hashlib.sha256(b"").hexdigest()
+"""`sha256` of a version without rows, which has no partition."""
 
 
 @cache
@@ -115,8 +122,12 @@ def write(lake: Lake, config: FeedbackConfig, until: datetime, frame: pa.Table) 
     """What was written of `outcomes` to `datasets/impression_outcomes/until=…,config=…/`.
 
     One partition per business day of `known_at`. The same clean tables and settings leave the same bytes.
+
+    Raises:
+        TableRuleBroken: rows break a rule of the contract or share a key; with counts and examples, nothing written.
     """
     shop = load_shop(lake.shop)
+    _check(frame)
     inputs = {name: snapshot_digest(lake, name, event_before=until, known_before=until) for name in READS}
     inputs["config"], version = _digest(config), _version(config, until)
     days = sorted({shop.business_day(at) for at in pc.unique(frame["known_at"]).to_pylist()})
@@ -132,8 +143,23 @@ def write(lake: Lake, config: FeedbackConfig, until: datetime, frame: pa.Table) 
     return FeedbackReport(version, frame.num_rows, led, len(days), _together(hashes))
 
 
+def _check(frame: pa.Table) -> None:
+    """TableRuleBroken when a row breaks its contract: these rows are made here, so none may be bad."""
+    marked = mark_rows(ibis.memtable(frame), contract(), {}).select(*contract().key, BROKEN).to_pyarrow()
+    bad = marked.filter(pc.not_equal(marked[BROKEN], "")).to_pylist()
+    repeated = frame.num_rows - frame.group_by(list(contract().key)).aggregate([]).num_rows
+    if bad or repeated:
+        counts = Counter(rule for row in bad for rule in row[BROKEN].split(","))
+        rules = ", ".join(f"{rule} {count:,}" for rule, count in counts.most_common())
+        raise TableRuleBroken(
+            f"{contract().label}: of {frame.num_rows:,} rows {len(bad):,} break a rule ({rules or 'none'}) and "
+            f"{repeated:,} repeat a key. Examples: {bad[:EXAMPLES] or 'none'}. Nothing was written; correct the clean "
+            f"tables that they are made of: {', '.join(READS)}"
+        )
+
+
 def recorded(lake: Lake, config: FeedbackConfig, until: datetime) -> str:
-    """The `sha256` that `write` reported of a version; that of no rows when it is not there."""
+    """The `sha256` that `write` reported of a version; `NO_ROWS` when it is not there."""
     return _together(each.sha256 for each in manifests(lake, "datasets", f"{DATASET}/{_version(config, until)}"))
 
 

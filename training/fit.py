@@ -30,6 +30,7 @@ from training.ease import EASEConfig
 from training.errors import NotEnoughData
 from training.knn import KNNConfig
 from training.purchases import COLUMNS
+from training.reads import SERVICES_READ
 
 LABEL_DAYS: Final = 28
 """Business days before `until` whose purchases are the ranker's labels."""
@@ -120,7 +121,7 @@ def fit_catalogue(settings: Settings, at: datetime) -> Catalogue:
     if not load_shop(settings.shop).sells:
         return product_features.fit(products, _NO_STATS, at)
     entities = pd.DataFrame({"product_id": products["product_id"], "event_timestamp": pd.Timestamp(at)})
-    stats = historical(settings, entities, "ranker_all_v1")
+    stats = historical(settings, entities, SERVICES_READ["product_features"])
     return product_features.fit(products, stats, at)
 
 

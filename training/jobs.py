@@ -11,7 +11,7 @@ from typing import Any
 
 from data_contracts.artefact_store import ArtefactRef, ArtefactStore
 from data_contracts.lake import as_of, snapshot_digest
-from data_contracts.partitions import manifests, quiet_days
+from data_contracts.partitions import let_go, manifests, quiet_days
 from data_contracts.release import Kind, Manifest, Provenance, ReleaseIdentity, Reproducible
 from data_contracts.shop import Shop, load_shop
 from feature_repo.views import SERVICES, service_digest
@@ -22,6 +22,7 @@ from mercato.stores.impressions import impressions_url
 from mercato.stores.steps import timed
 from training.errors import ArtefactMissing
 from training.provenance import code_revision
+from training.reads import READS
 from training.record import contract_versions, record
 
 ARTEFACTS: Mapping[str, str] = {
@@ -70,24 +71,33 @@ def extract_arrived(settings: Settings, table: str, at: datetime) -> dict[str, A
     """Counts of what files brought that were seen whole at `at`: days that are over and new, and late rows.
 
     Days after the newest extracted one, up to the local midnight before `at`, are extracted by the source's rule.
-    What raw lacks of the days before arrives now: it is known at `at`. `since` is the midnight of the first day before
-    `until` that is not clean as raw has it now, whichever run extracted it, or None.
+    What raw lacks of the days before arrives now: it is known at `at`; days that retention let go, and the overlap
+    after them, are not looked over. `since` is the midnight of the first day before `until` that is not clean as raw
+    has it now, whichever run extracted it, or None.
     """
     from training.extract import extract
 
     shop, lake = load_shop(settings.shop), paths.lake(settings)
     until = shop.last_midnight(at)
-    days = sorted({each.ds for each in manifests(lake, "raw", table) if each.history} | quiet_days(lake, table))
+    gone = let_go(lake, "raw", table)
+    extracted = {each.ds for each in manifests(lake, "raw", table) if each.history}
+    days = sorted(extracted | quiet_days(lake, table) | set(gone))
     since = min(shop.day_bounds(days[-1])[1], until) if days else shop.window()[0]
     rows = late = 0
     if since < until:
         rows = int(extract_table(settings, table, since, until)["rows"])
-    if days and shop.day_start(days[0]) < since:
-        before = {"since": shop.day_start(days[0]), "until": since}
-        late = extract(lake, shop, table, **before, observed_at=at).new_rows
+    again = _after(shop, table, gone[-1]) if gone else shop.day_start(days[0]) if days else since
+    if again < since:
+        late = extract(lake, shop, table, since=again, until=since, observed_at=at).new_rows
     unclean = [day for day in _unclean(lake, table) if shop.day_start(day) < until]
     first = shop.day_start(unclean[0]).isoformat() if unclean else None
     return {"table": table, "since": first, "until": until.isoformat(), "rows": rows, "late_rows": late}
+
+
+def _after(shop: Shop, table: str, gone: date) -> datetime:
+    """The first midnight from which a table can be looked over without the rows of `gone`."""
+    end = shop.day_bounds(gone)[1] + shop.table(table).known_at.overlap
+    return shop.day_bounds(shop.business_day(end - timedelta(microseconds=1)))[1]
 
 
 def _unclean(lake: paths.Lake, table: str) -> list[date]:
@@ -150,7 +160,6 @@ def fit_retrieval(settings: Settings, model: str, until: datetime) -> dict[str, 
 
     lake = paths.lake(settings)
     fitted = fit_model(lake, model, until)
-    digest = _digest(settings, "transactions", until)
     ref = record(
         settings,
         model,
@@ -158,7 +167,7 @@ def fit_retrieval(settings: Settings, model: str, until: datetime) -> dict[str, 
         kind=Kind.NPZ,
         fit_until=until,
         config=MODELS[model].model_dump(),
-        snapshots={"transactions": digest},
+        snapshots=_snapshots(settings, model, until),
         metrics={"items": len(fitted.item_ids)},
     )
     return _said(ref)
@@ -179,7 +188,7 @@ def train_embeddings(settings: Settings, until: datetime) -> dict[str, Any]:
     told = config.model_dump()
     products = as_of(paths.lake(settings), "products", event_before=until, known_before=until).execute()
     texts = sorted(set(semantic_texts(products)))
-    snapshots = {"products": _digest(settings, "products", until)}
+    snapshots = _snapshots(settings, "product_vectors", until)
     with tempfile.TemporaryDirectory(prefix="mercato-") as folder:
         chosen = encoder_choice.newest(ArtefactStore(paths.lake(settings)), until, config.base_model)
         if chosen:
@@ -217,8 +226,7 @@ def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
     from training.fit import catalogue_rows, fit_catalogue
 
     lake = paths.lake(settings)
-    tables = ("products", "transactions") if load_shop(settings.shop).sells else ("products",)
-    snapshots = {table: _digest(settings, table, until) for table in tables}
+    snapshots = _snapshots(settings, "product_features", until)
     catalogue = fit_catalogue(settings, until)
     features = record(
         settings,
@@ -258,7 +266,7 @@ def rebuild_index(settings: Settings, until: datetime) -> dict[str, Any]:
         kind=Kind.JSON,
         fit_until=until,
         config={**kept.model_dump(), "words_sha256": words.sha256()},
-        snapshots={**snapshots, query_log.READS: _digest(settings, query_log.READS, until)},
+        snapshots=_snapshots(settings, "query_lexicon", until),
         metrics={"words": len(made.words), "suggestions": len(made.suggestions)},
     )
     return _said(features)
@@ -299,7 +307,7 @@ def train_ranker(settings: Settings, goal: str, until: datetime) -> dict[str, An
         kind=Kind.ONNX,
         fit_until=until,
         config={**config.model_dump(), "feedback": feedback.DEFAULT.model_dump()},
-        snapshots={table: _digest(settings, table, until) for table in ("transactions", *feedback.READS)},
+        snapshots=_snapshots(settings, f"ranker_{goal}", until),
         metrics={name: value for name, value in said.items() if isinstance(value, int | float)},
         feature_service=f"ranker_{goal}_v1",
     )
@@ -345,6 +353,17 @@ def assemble_release(settings: Settings, until: datetime) -> dict[str, Any]:
     return {"release_id": manifest.release_id, "artefacts": len(refs), "fit_until": until.isoformat()}
 
 
+def older_artefacts(settings: Settings, until: datetime) -> list[str]:
+    """Artefacts of a release of which none is as of the midnight before `until`, or of `until` or between them.
+
+    The encoder and its tokenizer are not asked for: indexes name the vectors that they were made with.
+    """
+    store, shop = ArtefactStore(paths.lake(settings)), load_shop(settings.shop)
+    nightly = [name for name, dag in artefacts_of(shop).items() if dag != "train_embeddings"]
+    refs = {name: store.newest_ref(name, until=until) for name in nightly}
+    return [name for name, ref in refs.items() if ref is None or ref.fit_until < shop.last_midnight(until)]
+
+
 def _encoder(store: ArtefactStore, until: datetime) -> Any:
     from serving.runtime.encoder import Encoder
     from training.embeddings import EncoderConfig
@@ -366,8 +385,11 @@ def _need(store: ArtefactStore, name: str, until: datetime, dag: str) -> Artefac
     return ref
 
 
-def _digest(settings: Settings, table: str, until: datetime) -> str:
-    return snapshot_digest(paths.lake(settings), table, event_before=until, known_before=until)
+def _snapshots(settings: Settings, name: str, until: datetime) -> dict[str, str]:
+    """Clean table that an artefact reads, of those that the shop has -> digest of what it read."""
+    lake, had = paths.lake(settings), load_shop(settings.shop).tables
+    digest = partial(snapshot_digest, lake, event_before=until, known_before=until)
+    return {table: digest(table) for table in READS[name] if table in had}
 
 
 def _copy(source: Any) -> Any:

@@ -1,6 +1,6 @@
 """Replay: build again, in a scratch folder, what would have been built as of D knowing what was known before K."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
@@ -13,7 +13,7 @@ from data_contracts import partitions
 from data_contracts.artefact_store import ArtefactRef, ArtefactStore
 from data_contracts.contract import load_contract
 from data_contracts.lake import snapshot_digest
-from data_contracts.shop import load_shop
+from data_contracts.shop import Shop, load_shop
 from feature_repo import store as features
 from feature_repo.views import VIEWS, view_digest
 from mercato import paths
@@ -23,6 +23,7 @@ from mercato.settings import Settings
 from mercato.stores.events import microseconds
 from mercato.stores.products import product_store
 from training import encoder_choice, feedback, jobs, replay_compare, replay_datasets
+from training.datasets.recommendation import RECOMMENDATION
 from training.errors import BadConfig
 from training.provenance import code_revision, package_versions
 from training.replay_compare import Verdict
@@ -38,6 +39,8 @@ class Part:
     makes: tuple[str, ...]
     job: Callable[[Settings, datetime], Any]
     after: tuple[str, ...] = ()
+    sales: bool = False
+    """Whether only a shop with sales has it."""
 
 
 def _features(scratch: Settings, at: datetime) -> Any:
@@ -46,13 +49,19 @@ def _features(scratch: Settings, at: datetime) -> Any:
 
 
 PARTS: Final[Mapping[str, Part]] = {
-    "features": Part(tuple(f"features/{view}" for view in VIEWS), _features),
+    "features": Part(tuple(f"features/{view}" for view in VIEWS), _features, sales=True),
     **{
-        model: Part((model,), partial(lambda scratch, at, model: jobs.fit_retrieval(scratch, model, at), model=model))
+        model: Part(
+            (model,),
+            partial(lambda scratch, at, model: jobs.fit_retrieval(scratch, model, at), model=model),
+            sales=True,
+        )
         for model in ("als", "ease", "user_knn", "co_purchase")
     },
     **{
-        name: Part((f"datasets/{name}",), partial(replay_datasets.rebuild, name=name))
+        name: Part(
+            (f"datasets/{name}",), partial(replay_datasets.rebuild, name=name), sales=name == RECOMMENDATION.name
+        )
         for name in replay_datasets.FROM_TABLES
     },
     "embeddings": Part(("encoder", "tokenizer", "product_vectors"), jobs.train_embeddings),
@@ -65,17 +74,24 @@ PARTS: Final[Mapping[str, Part]] = {
         tuple(f"datasets/{name}" for name in (feedback.DATASET, "ranker_rows_all", "ranker_rows_novel")),
         jobs.build_ranker_rows,
         after=("features",),
+        sales=True,
     ),
     **{
         f"ranker_{goal}": Part(
             (f"ranker_{goal}",),
             partial(lambda scratch, at, goal: jobs.train_ranker(scratch, goal, at), goal=goal),
             after=("ranker_rows",),
+            sales=True,
         )
         for goal in ("all", "novel")
     },
 }
 """Part -> what it makes, in an order in which each comes after its input."""
+NOT_REBUILT: Final[Mapping[str, str]] = {
+    "search_fusion": "the golden set judges it beside the release that was live then: `rebuild_index` makes it again",
+    "intent": "it is trained from labelled messages, for hours where the encoder is: `train_intent` makes it again",
+}
+"""Artefact of a release that no part makes -> why."""
 
 
 @dataclass(slots=True)
@@ -92,12 +108,19 @@ class Report:
     compared: list[dict[str, Any]] = field(default_factory=list)
     """Each against the recorded one; empty for another K than D, of which nothing is recorded."""
     not_reproduced: dict[str, list[str]] = field(default_factory=dict)
-    """Name -> why it could not be built, or what is different from when the recorded one was made."""
+    """Name -> why it could not be built, why a replay does not build it, or what is different from when the recorded
+    one was made."""
+    not_made: dict[str, list[str]] = field(default_factory=dict)
+    """Name -> that none is recorded as of D, and why none could be built today where that is so."""
 
     @property
     def reproduced(self) -> bool:
-        """Whether all was built and is as recorded; a note on a contract, or on what people made, does not count."""
-        return not self.not_reproduced.keys() & {made for part in PARTS.values() for made in part.makes}
+        """Whether all that had been made was built and is as recorded, and there was anything of it.
+
+        A note on a contract, or on what no part makes, does not count.
+        """
+        failed = self.not_reproduced.keys() & {made for part in PARTS.values() for made in part.makes}
+        return not failed and bool(self.rebuilt.keys() - self.not_made.keys())
 
 
 def replay(
@@ -116,10 +139,11 @@ def replay(
         only: names of parts, or of what they make; everything when empty. Their inputs are built too.
 
     Raises:
-        BadConfig: the folder is in use, a name is unknown, or `as_of` is no midnight of the shop.
+        BadConfig: the folder is in use, the shop has no such name, or `as_of` is no midnight of the shop.
         CorruptFile: a clean partition is not the one its manifest names.
     """
-    parts = _chosen(only)
+    asked = list(only)
+    parts = _chosen(load_shop(settings.shop), asked)
     _check(settings, folder, as_of)
     scratch = _scratch(settings, folder)
     lake = paths.lake(settings)
@@ -138,23 +162,43 @@ def replay(
         for table, each in report.contracts.items()
         if each["rows"] != [each["now"]]
     }
-    if len(parts) == len(PARTS):
+    if not asked:
         report.not_reproduced.update(replay_datasets.from_files(settings, as_of))
+        report.not_reproduced.update(
+            {name: [why] for name, why in NOT_REBUILT.items() if _recorded(settings, name, as_of)}
+        )
+    alike = known_at == as_of
+    _build_all(settings, scratch, report, parts, as_of, alike=alike)
+    for name in list(report.rebuilt) if alike else ():
+        if never := _never_made(settings, name, as_of):
+            report.not_made[name] = [never]
+            continue
+        verdict, why = _compare(settings, scratch, name, report, as_of)
+        report.compared.append(asdict(verdict))
+        if not verdict.held:
+            report.not_reproduced[name] = why
+    return report
+
+
+def _build_all(  # noqa: PLR0913 - two homes
+    settings: Settings, scratch: Settings, report: Report, parts: Iterable[str], as_of: datetime, *, alike: bool
+) -> None:
+    """Build the parts and say which were not; `alike`: K is D, so that what was not made then need not be built now."""
     failed: set[str] = set()
     for name in parts:
         lost = [before for before in PARTS[name].after if before in failed]
-        problem = f"its input could not be built: {', '.join(lost)}" if lost else ""
-        problem = problem or _build(scratch, report, name, _instant(settings, name, as_of))
-        if problem:
-            failed.add(name)
-            report.not_reproduced.update({made: [problem] for made in PARTS[name].makes})
-    if known_at == as_of:
-        for name in [each for part in parts for each in PARTS[part].makes if each in report.rebuilt]:
-            verdict, why = _compare(settings, scratch, name, report, as_of)
-            report.compared.append(asdict(verdict))
-            if not verdict.held:
-                report.not_reproduced[name] = why
-    return report
+        problem, defect = f"its input could not be built: {', '.join(lost)}", False
+        if not lost:
+            problem, defect = _build(scratch, report, name, _instant(settings, name, as_of))
+        if not problem:
+            continue
+        failed.add(name)
+        for made in PARTS[name].makes:
+            never = _never_made(settings, made, as_of) if alike and not defect else ""
+            if never:
+                report.not_made[made] = [never, problem]
+            else:
+                report.not_reproduced[made] = [problem]
 
 
 def _check(settings: Settings, folder: Path, as_of: datetime) -> None:
@@ -165,17 +209,17 @@ def _check(settings: Settings, folder: Path, as_of: datetime) -> None:
         raise BadConfig(f"{folder} is not empty: name a new folder, so that nothing of it is mistaken for the replay")
 
 
-def _chosen(only: Iterable[str]) -> list[str]:
-    """The parts to run, inputs first."""
-    part_of = {made: part for part, each in PARTS.items() for made in (part, *each.makes)}
-    asked = list(only)
+def _chosen(shop: Shop, asked: Collection[str]) -> list[str]:
+    """The parts to run of those that the shop has, inputs first."""
+    had = {part: each for part, each in PARTS.items() if shop.sells or not each.sales}
+    part_of = {made: part for part, each in had.items() for made in (part, *each.makes)}
     unknown = [name for name in asked if name not in part_of]
     if unknown:
         raise BadConfig(f"found {', '.join(unknown)}, need names out of {', '.join(part_of)}")
-    wanted = {part_of[name] for name in asked} or set(PARTS)
-    while more := {before for part in wanted for before in PARTS[part].after} - wanted:
+    wanted = {part_of[name] for name in asked} or set(had)
+    while more := {before for part in wanted for before in had[part].after if before in had} - wanted:
         wanted |= more
-    return [part for part in PARTS if part in wanted]
+    return [part for part in had if part in wanted]
 
 
 def _scratch(settings: Settings, folder: Path) -> Settings:
@@ -193,19 +237,19 @@ def _instant(settings: Settings, part: str, as_of: datetime) -> datetime:
     return ref.fit_until if ref else as_of
 
 
-def _build(scratch: Settings, report: Report, name: str, at: datetime) -> str:
-    """Run one part and note the hashes of what it made; says why when it made nothing."""
+def _build(scratch: Settings, report: Report, name: str, at: datetime) -> tuple[str, bool]:
+    """Run one part and note the hashes of what it made; says why when it made nothing, and if that is a defect."""
     part = PARTS[name]
     try:
         part.job(scratch, at)
     except MercatoError as error:
-        return str(error)
+        return str(error), False
     except Exception as error:  # a defect in one part must not cost the other parts
         log.exception("replay.failed", part=name)
-        return f"{type(error).__name__}: {error}; see the log"
+        return f"{type(error).__name__}: {error}; see the log", True
     report.rebuilt |= {made: _recorded(scratch, made, at) for made in part.makes}
     log.info("replay.rebuilt", part=name, **{made: report.rebuilt[made][:12] for made in part.makes})
-    return ""
+    return "", False
 
 
 def _compare(
@@ -214,20 +258,32 @@ def _compare(
     """The verdict on one name, and the reasons when it did not hold."""
     rebuilt, store = report.rebuilt[name], ArtefactStore(paths.lake(settings))
     if "/" in name:
-        recorded = _recorded(settings, name, as_of)
-        verdict = replay_compare.by_bytes(name, rebuilt, recorded)
-        return verdict, _rewritten(settings, name, as_of) if recorded else ["it was not built as of then, or is gone"]
-    part = next(part for part, each in PARTS.items() if name in each.makes)
-    at = _instant(settings, part, as_of)
+        verdict = replay_compare.by_bytes(name, rebuilt, _recorded(settings, name, as_of))
+        return verdict, _rewritten(settings, name, as_of)
+    at = _instant(settings, _part_of(name), as_of)
     ref = store.newest_ref(name, until=at)
-    if ref is None or ref.fit_until != at:
-        before = f"the newest before is as of {ref.fit_until.isoformat()}" if ref else "nor any before"
-        return replay_compare.by_bytes(name, rebuilt, ""), [f"none is recorded as of {at.isoformat()}; {before}"]
+    assert ref is not None, name  # noqa: S101 - asked by the caller
     why = _changes(settings, ref, at)
     try:
         return replay_compare.artefact(name, rebuilt, ArtefactStore(paths.lake(scratch)), ref, store), why
     except MercatoError as error:
         return replay_compare.by_bytes(name, rebuilt, ref.artefact.sha256), [str(error), *why]
+
+
+def _part_of(name: str) -> str:
+    return next(part for part, each in PARTS.items() if name in each.makes)
+
+
+def _never_made(settings: Settings, name: str, as_of: datetime) -> str:
+    """That nothing is recorded of a name as of D; empty where something is."""
+    if "/" in name:
+        return "" if _recorded(settings, name, as_of) else "it was not made as of then, or is gone"
+    at = _instant(settings, _part_of(name), as_of)
+    ref = ArtefactStore(paths.lake(settings)).newest_ref(name, until=at)
+    if ref is not None and ref.fit_until == at:
+        return ""
+    before = f"the newest before is as of {ref.fit_until.isoformat()}" if ref else "nor any before"
+    return f"it was not made: none is recorded as of {at.isoformat()}; {before}"
 
 
 def _recorded(settings: Settings, name: str, as_of: datetime) -> str:
@@ -241,7 +297,9 @@ def _recorded(settings: Settings, name: str, as_of: datetime) -> str:
         then = replay_datasets.recorded(settings, rest, as_of)
         return then.sha256 if then else ""
     if rest == feedback.DATASET:
-        return feedback.recorded(lake, feedback.DEFAULT, as_of)
+        beside = lake.exists(jobs.rows_path(lake, "all", as_of))
+        sha256 = feedback.recorded(lake, feedback.DEFAULT, as_of)
+        return sha256 if beside or sha256 != feedback.NO_ROWS else ""
     if kind == "datasets":
         path = jobs.rows_path(lake, rest.removeprefix("ranker_rows_"), as_of)
         return sha256_file(lake.local(path)) if lake.exists(path) else ""

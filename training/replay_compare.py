@@ -23,11 +23,11 @@ class Verdict:
 
     name: str
     verdict: str
-    """identical, within tolerance, differs, or not recorded."""
+    """identical, within tolerance, or differs."""
     compared: str
     """bytes, or the measure and its tolerance."""
     recorded: str
-    """sha256, empty when none was."""
+    """sha256."""
     difference: float | None = None
     """Greatest 1 - cosine found, where vectors were compared."""
 
@@ -38,9 +38,8 @@ class Verdict:
 
 
 def by_bytes(name: str, rebuilt: str, recorded: str) -> Verdict:
-    """The verdict on two sha256; an empty `recorded` is none."""
-    said = "not recorded" if not recorded else "identical" if rebuilt == recorded else "differs"
-    return Verdict(name, said, "bytes", recorded)
+    """The verdict on two sha256."""
+    return Verdict(name, "identical" if rebuilt == recorded else "differs", "bytes", recorded)
 
 
 def artefact(name: str, rebuilt: str, made: ArtefactStore, ref: ArtefactRef, store: ArtefactStore) -> Verdict:

@@ -69,8 +69,10 @@ def contract_diff(
     before, after = _contract(old), _contract(new)
     found = changes(before, after)
     wrong = complaint(before, after)
+    readers = _readers(after.name)
     if table:
         show(as_rows(found), table=True)
+        show([{"read by": kind, "": ", ".join(names) or "none"} for kind, names in readers.items()], table=True)
     else:
         show(
             {
@@ -79,7 +81,7 @@ def contract_diff(
                 "breaking": any(each.breaking for each in found),
                 "needed": needed(found),
                 "changes": as_rows(found),
-                "read_by": _readers(after.name),
+                "read_by": readers,
             }
         )
     if wrong:
@@ -125,16 +127,23 @@ def _contract(named: str) -> Any:
     return parse_contract(told.stdout, named)
 
 
-def _readers(table: str) -> dict[str, list[str]]:
-    """Feature views, models (by their feature services) and datasets that read a table."""
+def _readers(name: str) -> dict[str, list[str]]:
+    """Feature views, models and datasets that read a table, or a dataset."""
     from feature_repo.views import SERVICES, VIEWS
     from training import feedback
+    from training.annotation import pool
+    from training.datasets.intents import INTENT
     from training.datasets.kinds import BUILDERS
+    from training.reads import DATASETS_READ, READS, SERVICES_READ
 
-    datasets = {feedback.DATASET: feedback.READS, **{name: each.reads for name, each in BUILDERS.items()}}
-    views = {name for name, view in VIEWS.items() if table in view.reads}
+    datasets = {each.name: each.reads for each in BUILDERS.values()}
+    datasets |= {feedback.DATASET: feedback.READS, INTENT.name: pool.READS}
+    views = {view.name for view in VIEWS.values() if name in view.reads}
+    services = {**{service.rpartition("_v")[0]: service for service in SERVICES}, **SERVICES_READ}
+    models = {model for told in (READS, DATASETS_READ) for model, reads in told.items() if name in reads}
+    models |= {model for model, service in services.items() if views & SERVICES[service].keys()}
     return {
         "feature_views": sorted(views),
-        "models": sorted(name for name, read in SERVICES.items() if views & read.keys()),
-        "datasets": sorted(name for name, read in datasets.items() if table in read),
+        "models": sorted(models),
+        "datasets": sorted(dataset for dataset, reads in datasets.items() if name in reads),
     }

@@ -44,6 +44,8 @@ def backfill_plan(targets: Targets, since: Since, until: Until, redo: Redo = Fal
         for each in found.pieces
     ]
     show(rows if table else found.to_json(), table=table)
+    if table:
+        show({"code_revision": found.code_revision, **found.contracts}, table=True)
 
 
 @backfill.command("run")
@@ -99,7 +101,7 @@ def replay(
 ) -> None:
     """Build again what would have been built as of a day, in a scratch folder, and compare it with what is recorded.
 
-    Exit code 65 when something could not be built or is not as recorded.
+    Exit code 65 when something that had been made could not be built or is not as recorded, or nothing had been made.
 
     Example: mercato replay --as-of 2017-12-04 --only als,ease --table
     """
@@ -124,5 +126,8 @@ def _rows(report: Any) -> list[dict[str, str]]:
     rows = [
         {"name": name, "sha256": sha256, "is": said.get(name, "rebuilt")} for name, sha256 in report.rebuilt.items()
     ]
-    lost = [{"name": name, "sha256": "why", "is": "; ".join(why)} for name, why in report.not_reproduced.items()]
+    kinds = {"not reproduced": report.not_reproduced, "was not made": report.not_made}
+    lost = [
+        {"name": name, "sha256": kind, "is": "; ".join(why)} for kind, of in kinds.items() for name, why in of.items()
+    ]
     return [*rows, *lost]

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from dags.policies import DEFAULT_ARGS, deadline_missed
+from dags.runs import publish
 from data_contracts.errors import CorruptFile
 from monitoring import alerts
 
@@ -97,6 +98,22 @@ def test_a_missed_deadline_is_logged_and_posted(webhook: Webhook) -> None:
     assert (got["event"], got["run_id"], got["runbook"]) == (
         "dag.deadline_missed", "scheduled__1", "docs/runbooks/train_als.md"
     )  # fmt: skip
+
+
+def test_a_table_rule_that_warns_is_logged_and_posted(webhook: Webhook) -> None:
+    """The task goes on: a warning with the table, the rule and what was found, one for each."""
+    task = SimpleNamespace(dag_id="clean_tables", task_id="clean_products", run_id="manual__1", outlets=[])
+    context = {
+        "ti": task, "task": task, "outlet_events": {}, "params": {"since": None, "until": "2017-12-04T05:00:00Z"},
+        "dag_run": SimpleNamespace(run_type="manual", partition_key=None),
+    }  # fmt: skip
+    result = {"table": "products", "alarms": ("few_nulls: found 7 percent, need <= 5",)}
+    with capture_logs() as logs:
+        assert publish(context, result) == result
+        publish(context, {"table": "products", "alarms": ()})
+    (got,) = webhook.got
+    assert (got["event"], got["table"], got["found"]) == ("table.rule_warned", "products", result["alarms"][0])
+    assert [each["log_level"] for each in logs] == ["warning"]
 
 
 def test_nothing_is_sent_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,14 +95,10 @@ def _bytes(home: Path) -> dict[str, str]:
 def test_days_backfilled_after_the_fact_equal_the_days_as_they_came(
     airflow: Airflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A backfill leaves the bytes that a run per day leaves, and sets off no DAG that waits for assets."""
+    """A backfill leaves the bytes that a run per day leaves."""
     home = Path(airflow.env["MERCATO_HOME"])
     for dag_id in CHAIN:
         _backfill(airflow, dag_id)
-    others = [dag for dag in ("assemble_release", "materialize_features", "train_ranker", "rebuild_index")
-              if airflow._call("GET", f"dags/{dag}/dagRuns")["dag_runs"]]  # fmt: skip
-    assert others == []
-
     (tmp_path / "identity.key").write_text((home / "identity.key").read_text())
     monkeypatch.setenv("MERCATO_SOURCES", str(SOURCES))
     daily = Settings(home=tmp_path, shop=SHOP.name, identity_url=f"sqlite:///{home}/identity.db")

@@ -26,6 +26,8 @@ from data_contracts.diff import (
 from data_contracts.errors import BadContract
 from mercato.cli import app
 from tests.golden import ROOT, check_golden
+from training import feedback, query_log
+from training.reads import READS
 
 OLD = """
 apiVersion: v3.1.0
@@ -166,11 +168,35 @@ def test_the_command_names_readers_and_exits_65(tmp_path: Path) -> None:
     assert said["breaking"]
     assert said["changes"] == [{"where": "store_id", "what": "column removed", "breaking": True}]
     assert "customer_history" in said["read_by"]["feature_views"]
-    assert "ranker_all_v1" in said["read_by"]["models"]
+    assert {"ranker_all", "co_purchase", "product_features"} <= set(said["read_by"]["models"])
     assert "recommendation_examples" in said["read_by"]["datasets"]
     raw["version"] = f"{int(load_contract('transactions').version.split('.')[0]) + 1}.0.0"
     (tmp_path / "new.yaml").write_text(yaml.safe_dump(raw))
     assert CliRunner().invoke(app, ["contract", "diff", "transactions", str(tmp_path / "new.yaml")]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "readers"),
+    [
+        ("interactions", "models", ["query_lexicon", "ranker_all", "ranker_novel"]),
+        ("impressions", "datasets", ["impression_outcomes"]),
+        ("promotions", "models", ["product_features", "ranker_all", "ranker_novel"]),
+        ("search_pairs", "models", ["encoder_choice"]),
+        ("messages", "datasets", ["intent_examples"]),
+    ],
+)
+def test_whoever_reads_a_table_or_a_dataset_is_named(name: str, kind: str, readers: list[str]) -> None:
+    """Models read by themselves, through a feature view or from a training dataset; `--table` shows them too."""
+    said = yaml.safe_load(CliRunner().invoke(app, ["contract", "diff", name, name]).stdout)
+    assert said["read_by"][kind] == readers
+    shown = CliRunner().invoke(app, ["contract", "diff", name, name, "--table"], env={"COLUMNS": "200"}).stdout
+    assert all(reader in shown for reader in readers)
+
+
+def test_what_an_artefact_is_said_to_read_is_what_its_readers_read() -> None:
+    """The one list agrees with the modules that read the logs."""
+    assert {"transactions", *feedback.READS} == set(READS["ranker_all"])
+    assert query_log.READS in READS["query_lexicon"]
 
 
 def test_an_unknown_revision_is_named() -> None:

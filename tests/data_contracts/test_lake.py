@@ -4,7 +4,7 @@ import hashlib
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import ibis
@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data_contracts.contract import load_contract
 from data_contracts.errors import CorruptFile, NoWindow, SourceMissing
-from data_contracts.lake import as_of, connect, snapshot_digest, verify
+from data_contracts.lake import arrow_schema, as_of, connect, snapshot, snapshot_digest, verify
 from data_contracts.partitions import Manifest, describe, encode, manifests, writing
 from mercato.paths import Lake
 from tests.lake_maker import MONDAY, days, hand_shop, line, make_identity, make_lake, sample_shop
@@ -97,6 +98,38 @@ def test_since_prunes_without_changing_the_versions(corrected: Lake) -> None:
     tuesday = MONDAY + timedelta(days=1)
     assert quantities(corrected, event_before=FOREVER, known_before=FOREVER, since=tuesday) == {}
     assert len(quantities(corrected, event_before=FOREVER, known_before=FOREVER, since=MONDAY)) == 2
+
+
+def test_an_event_dated_after_it_was_known_is_not_pruned(tmp_path: Path) -> None:
+    """Known two minutes before a midnight and dated two minutes after it: `since` that midnight finds it, unless a
+    later day took its time back; where no clock ran ahead `since` reads and names its own days only.
+    """
+    lake, tuesday, minutes = make_lake(tmp_path), MONDAY + DAY, timedelta(minutes=2)
+    product = dict.fromkeys(column.name for column in load_contract("products").columns)
+
+    def put(day: date, *rows: tuple[str, datetime, datetime]) -> None:
+        made = [{**product, "product_id": name, "event_time": at, "known_at": known} for name, at, known in rows]
+        frame = pa.Table.from_pylist(made, arrow_schema(load_contract("products")))
+        data = encode(frame)
+        known = {"table": "products", "layer": "clean", "ds": day, "contract": "products@1.0.0", "inputs": {}}
+        with writing(lake) as out:
+            out.put(data, describe(frame, data, **known))
+
+    def since(at: datetime) -> list[str]:
+        rows = as_of(lake, "products", event_before=FOREVER, known_before=FOREVER, since=at)
+        return sorted(rows.product_id.to_pyarrow().to_pylist())
+
+    put(date(2017, 3, 5), ("old", MONDAY - DAY, MONDAY - DAY))
+    put(date(2017, 3, 7), ("tue", tuesday, tuesday))
+    assert list(snapshot(lake, "products", known_before=FOREVER, since=tuesday)) == ["2017-03-07"]
+    ahead = (tuesday + minutes, tuesday - minutes)
+    put(date(2017, 3, 6), ("ahead", *ahead), ("back", *ahead))
+    put(date(2017, 3, 7), ("tue", tuesday, tuesday), ("back", MONDAY, tuesday + minutes))
+    assert since(tuesday) == ["ahead", "tue"]
+    assert since(tuesday + DAY) == []
+    read = snapshot(lake, "products", known_before=FOREVER, since=tuesday)
+    assert list(read) == ["2017-03-06", "2017-03-07"]
+    assert list(snapshot(lake, "products", known_before=FOREVER, since=tuesday + DAY)) == []
 
 
 def test_a_digest_names_what_was_read(corrected: Lake) -> None:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from data_contracts import partitions
 from data_contracts.contract import load_contract
 from data_contracts.shop import Shop
-from feature_repo.views import VIEWS
+from feature_repo.views import VIEWS, view_digest
 from mercato import backfill, paths
 from mercato.commands import time
 from mercato.identity import identity
@@ -284,6 +284,10 @@ def test_the_commands_answer_json(shop: Shop, settings: Settings, monkeypatch: p
     said = json.loads(plan.stdout)
     assert said["contracts"]["products"] == load_contract("products").label
     assert datetime.fromisoformat(said["since"]) == since
+    definition = view_digest(VIEWS["customer_history"])
+    shown = CliRunner().invoke(app, ["backfill", "plan", "extract_sources", "materialize_features", *span, "--table"])
+    for label in (said["code_revision"], said["contracts"]["products"], f"customer_history@{definition[:12]}"):
+        assert label in shown.stdout
     made = CliRunner().invoke(app, ["backfill", "run", "products", *span], catch_exceptions=False)
     assert made.exit_code == 0
     assert json.loads(made.stdout[made.stdout.index("{\n") :])["days"] == DAYS

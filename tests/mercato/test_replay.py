@@ -19,6 +19,7 @@ from data_contracts.artefact_store import ArtefactStore
 from data_contracts.contract import load_contract
 from data_contracts.lake import as_of
 from data_contracts.release import Kind
+from data_contracts.shop import load_shop
 from mercato import paths
 from mercato.commands import time
 from mercato.settings import Settings
@@ -27,7 +28,8 @@ from tests.lake_maker import make_lake, tree
 from tests.serving.small_release import write_encoder
 from training import embeddings, feedback, index, jobs, replay_compare, replay_datasets
 from training.errors import BadConfig
-from training.replay import PARTS, Part, Report, replay
+from training.jobs import artefacts_of
+from training.replay import NOT_REBUILT, PARTS, Part, Report, _chosen, replay
 from training.replay_lake import copy_known
 
 T = clean_sample.T
@@ -132,14 +134,51 @@ def test_what_changed_since_is_said(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_what_was_never_made_is_said(settings: Settings, tmp_path: Path) -> None:
-    """No model of that day is recorded: the report names the newest before, and what could not be built."""
+    """No model of that day is recorded: the report names the newest before, and why none can be built. A part that was
+    not made fails no replay of what was; where nothing was made, nothing was reproduced.
+    """
+    made = replay(settings, tmp_path / "m", T, T, only=["als", "datasets/search_pairs", "ease"])
+    assert sorted(made.not_made) == ["datasets/search_pairs", "ease"]
+    assert "ease" in made.rebuilt
+    assert made.reproduced, "als was made, and is as recorded"
     early = clean_sample.SHOP.day_start((T - 7 * DAY).date())
     made = replay(settings, tmp_path / "r", early, early, only=["als"])
-    assert "none is recorded as of" in made.not_reproduced["als"][0]
+    assert "it was not made: none is recorded as of" in made.not_made["als"][0]
+    assert ("als" in made.not_reproduced, made.reproduced) == (False, False)
     summer = clean_sample.SHOP.day_start(date(2017, 8, 1))
     nothing = replay(settings, tmp_path / "s", summer, summer, only=["als"])
     assert nothing.rebuilt == {}
-    assert "found no partition of clean/transactions" in nothing.not_reproduced["als"][0]
+    assert "found no partition of clean/transactions" in nothing.not_made["als"][1]
+
+
+def test_every_artefact_of_a_release_is_rebuilt_or_said_not_to_be() -> None:
+    """The report has no gap between what a release holds and what the parts make."""
+    makes = {made for part in PARTS.values() for made in part.makes}
+    assert {*jobs.ARTEFACTS, *jobs.OPTIONAL} - makes == NOT_REBUILT.keys()
+
+
+def test_what_no_part_makes_is_listed(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole replay names the recorded fusion with the reason, and succeeds all the same."""
+    store = ArtefactStore(paths.lake(settings))
+    ref = store.newest_ref("als", until=T)
+    assert ref is not None
+    store.write_ref(ref.model_copy(update={"name": "search_fusion"}))
+    monkeypatch.setattr("training.replay.PARTS", {"als": PARTS["als"]})
+    made = replay(settings, tmp_path / "r", T, T)
+    assert made.not_reproduced["search_fusion"] == [NOT_REBUILT["search_fusion"]]
+    assert "intent" not in made.not_reproduced, "none was made"
+    assert made.reproduced
+
+
+def test_a_catalogue_alone_has_what_its_bootstrap_makes(tmp_path: Path) -> None:
+    """Without sales there are vectors, indexes and two datasets; a model of sales is refused by name."""
+    shop = load_shop("chorus")
+    chosen = _chosen(shop, [])
+    assert {made for part in chosen for made in PARTS[part].makes} >= artefacts_of(shop).keys() - NOT_REBUILT.keys()
+    assert sorted(chosen) == ["embeddings", "index", "product_corpus", "search_pairs"]
+    assert _chosen(shop, ["index"]) == ["embeddings", "index"]
+    with pytest.raises(BadConfig, match="found als, need names out of"):
+        _chosen(shop, ["als"])
 
 
 def test_a_later_correction_counts_from_when_it_was_known(settings: Settings, tmp_path: Path) -> None:

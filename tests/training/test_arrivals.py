@@ -1,7 +1,7 @@
 """Dropped files: told once they are whole, each change once; what they bring lands where its time says."""
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_contracts.errors import CorruptFile
+from data_contracts.partitions import quiet_days
 from mercato import paths
 from mercato.settings import Settings
 from tests.lake_maker import MONDAY, NOON, hand_shop, line, tree
@@ -160,6 +161,28 @@ def test_days_that_were_extracted_and_not_cleaned_are_named_again(
     assert [(each["since"], each["rows"]) for each in said] == [(MONDAY.isoformat(), 2), (MONDAY.isoformat(), 0)]
     cleaned(settings, said[1])
     assert jobs.extract_arrived(settings, "transactions", AT + DAY)["since"] is None
+
+
+def test_days_that_were_let_go_are_not_looked_over(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quiet day, then one whose raw rows retention let go, then one that is there: a late row of that one comes in;
+    with every raw day let go the next days still do.
+    """
+    there, late = line(2, at=NOON + DAY), line(3, at=NOON + DAY)
+    drop(tmp_path / "source", [line(1), there], monkeypatch)
+    lake = paths.lake(settings)
+    jobs.extract_table(settings, "transactions", MONDAY - DAY, MONDAY + 2 * DAY)
+    assert quiet_days(lake, "transactions") == {date(2017, 3, 5)}
+    lake.fs.rm_file(f"{lake.partition('raw', 'transactions', '2017-03-06')}/part.parquet")
+    drop(tmp_path / "source", [line(1), there, late], monkeypatch)
+    said = jobs.extract_arrived(settings, "transactions", AT)
+    assert (said["rows"], said["late_rows"]) == (0, 1)
+    for day in lake.days("raw", "transactions"):
+        lake.fs.rm_file(f"{lake.partition('raw', 'transactions', day)}/part.parquet")
+    drop(tmp_path / "source", [line(1), there, late, line(4, at=NOON + 4 * DAY)], monkeypatch)
+    said = jobs.extract_arrived(settings, "transactions", AT + 3 * DAY)
+    assert (said["rows"], said["late_rows"]) == (1, 0)
 
 
 def test_a_corrupt_file_leaves_what_was_there(

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from data_contracts.contract import load_contract
-from data_contracts.lake import as_of
+from data_contracts.errors import TableRuleBroken
+from data_contracts.lake import arrow_schema, as_of
 from data_contracts.partitions import manifests
 from data_contracts.shop import load_shop, own_tables
 from feature_repo.ranker_features import COLUMN, FEATURE_NAMES
@@ -228,6 +229,21 @@ def shown(propensity: list[float], label: list[int], **changes: list[object]) ->
         "outcome": [None] * n, "label": label, "settled": [True] * n, "event_time": [NOON] * n, "known_at": [NOON] * n,
     }  # fmt: skip
     return pa.table(columns | changes)
+
+
+def test_rows_that_break_the_contract_are_not_written(settings: Settings) -> None:
+    """A propensity of 0, a label of 4 and a missing key stop the build: counts by rule, keys as examples, no file."""
+    lake = paths.lake(settings)
+    bad = shown([0.0, 0.5, 0.5], [0, 4, 1], request_id=["r1", "r2", None])
+    bad = bad.cast(arrow_schema(feedback.contract()))
+    with pytest.raises(TableRuleBroken, match="of 3 rows 3 break a rule") as raised:
+        feedback.write(lake, ANY, MIDNIGHT, bad)
+    for said in ("propensity_valid 1", "label_valid 1", "request_id_missing 1", "'request_id': 'r2'"):
+        assert said in str(raised.value)
+    twice = pa.concat_tables([shown([0.5], [1]).cast(bad.schema)] * 2)
+    with pytest.raises(TableRuleBroken, match="1 repeat a key"):
+        feedback.write(lake, ANY, MIDNIGHT, twice)
+    assert not tree(lake)
 
 
 def test_rows_are_weighted_by_propensity_and_read_what_was_logged(settings: Settings) -> None:
