@@ -100,16 +100,35 @@ def test_no_message_is_on_two_sides_and_public_ones_only_train(tmp_path: Path) -
 
 
 def test_a_label_that_was_corrected_is_the_one_that_counts() -> None:
-    """Also where the set has the message in validation; the fixed test set stays as it is."""
+    """On whatever side the set has the message, and wherever the labels lie: it stays there, all else as it was."""
     plain = gather({}, NONE, validation_share=0.15)
-    texts = [part["text"].iloc[0] for part in (plain.train, plain.validation, plain.test)]
-    labelled = pd.DataFrame({"text": texts, "intent": "cart", "language": "en", "origin": "annotation b"})
-    for split in ("train", "validation"):
+    sides = ("train", "validation", "test")
+    texts = {side: getattr(plain, side).query("intent == 'track'")["text"].iloc[0] for side in sides}
+    said = [text.upper() + " !" for text in texts.values()]
+    labelled = pd.DataFrame({"text": said, "intent": "cart", "language": "hi", "origin": "annotation b"})
+    for split in sides:
         parts = gather({split: labelled}, NONE, validation_share=0.15)
-        found = getattr(parts, split).set_index("text")
-        assert found.loc[texts[:2], "origin"].tolist() == ["annotation b"] * 2
-        assert texts[2] not in found.index
-        assert parts.test.equals(plain.test)
+        for side, text in texts.items():
+            before, after = getattr(plain, side), getattr(parts, side)
+            changed = before["text"] == text
+            assert changed.sum() == 1
+            assert after.equals(before.assign(intent=before["intent"].mask(changed, "cart")))
+
+
+def test_a_row_that_is_nearly_one_of_a_later_side_is_left_out() -> None:
+    """What was labelled or is public goes, and what the set trains on where the test is new; the set alone stays."""
+    plain = gather({}, NONE, validation_share=0.15)
+    near = {side: max(getattr(plain, side)["text"], key=len) + "s" for side in ("train", "validation", "test")}
+    rows = pd.DataFrame({"text": near.values(), "intent": "cart", "language": "en", "origin": "annotation b"})
+    parts = gather({"train": rows}, rows.assign(origin="public:x"), validation_share=0.15)
+    assert set(parts.train["text"]) - set(plain.train["text"]) == {near["train"]}
+    assert parts.validation.equals(plain.validation)
+    assert parts.test.equals(plain.test)
+    parts = gather({"test": rows, "validation": rows.assign(text=rows["text"] + "s")}, NONE, validation_share=0.15)
+    assert set(parts.test["text"]) == {*plain.test["text"], *near.values()}
+    gone = set(plain.train["text"]) - set(parts.train["text"])
+    assert near["train"][:-1] in gone
+    assert set(parts.validation["text"]) < set(plain.validation["text"])
 
 
 def test_labels_of_a_file_and_of_annotators_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
