@@ -21,7 +21,8 @@ from data_contracts.errors import ArtefactRefused, UnknownRelease
 from data_contracts.intents import load_labels
 from data_contracts.release import Kind
 from mercato import paths
-from mercato.intent_quality import evaluate_intent, latency
+from mercato.commands.evaluate import _side_by_side
+from mercato.intent_quality import evaluate_intent, intents, latency
 from mercato.settings import Settings
 from mercato.stores.routing import routing_store
 from monitoring.statistics import paired_gain
@@ -504,6 +505,21 @@ def test_the_served_model_is_scored_beside_baselines(
     assert found["messages"].startswith(f"{len(messages.test) - 3} test messages of shop_intents alone")
     with pytest.raises(UnknownRelease, match="no intent model"):
         evaluate_intent(settings, ids["other"])
+
+
+def test_intents_stand_side_by_side_by_language() -> None:
+    """One of two `track` is found; a language without an intent leaves its cell empty."""
+    rows = pd.DataFrame(
+        {
+            "intent": ["cart", "track", "track"],
+            "language": ["en", "en", "hi"],
+            "predicted": ["cart", "track", "cart"],
+        }
+    )
+    assert _side_by_side(intents(rows)) == [
+        {"precision / recall": "cart", "every language": "0.500 / 1.000", "en": "1.000 / 1.000", "hi": ""},
+        {"precision / recall": "track", "every language": "1.000 / 0.500", "en": "1.000 / 1.000", "hi": "nan / 0.000"},
+    ]
 
 
 def test_a_latency_is_of_messages_read_before() -> None:
