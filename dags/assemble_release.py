@@ -6,6 +6,7 @@ releases nothing; one that they started early waits until every artefact is of t
 Runbook: docs/runbooks/assemble_release.md
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -41,9 +42,13 @@ def anything_new(**context: Any) -> bool:
 @task(inlets=ARTEFACTS, outlets=[assets.RELEASE])
 def assemble(**context: Any) -> dict[str, Any]:
     """The release and its id."""
+    from monitoring.statistics import paired_gain
     from training.jobs import assemble_release as tie
 
-    return publish(context, tie(settings(), until(context)))
+    def loses(challenger: Sequence[float], rival: Sequence[float]) -> bool:
+        return paired_gain(challenger, rival).high < 0
+
+    return publish(context, tie(settings(), until(context), loses=loses))
 
 
 @task

@@ -37,15 +37,16 @@ def bootstrap() -> None:
     """History; then text and index, models, rankers, intent side by side; then the release beside the drift report."""
     text = start("train_embeddings", AS_OF)
     index = start("rebuild_index", AS_OF)
+    # The model over pieces of words takes under a minute; the nightly run of train_intent reads with the encoder too.
+    intent = start("train_intent", {**AS_OF, "encoder": "none"})
     if not shop().sells:  # a catalogue alone: search, and nothing to recommend from
-        loaded = (start("extract_sources", LOAD), start("clean_tables", LOAD))
-        chain(*loaded, text, index, start("assemble_release", AS_OF))
+        chain(start("extract_sources", LOAD), start("clean_tables", LOAD), [text, intent])
+        chain(text, index)
+        chain([index, intent], start("assemble_release", AS_OF))
         return
     features = start("materialize_features", AS_OF)
     models = start("train_als", AS_OF)
     rankers = start("train_ranker", AS_OF)
-    # The model over pieces of words takes under a minute; the nightly run of train_intent reads with the encoder too.
-    intent = start("train_intent", {**AS_OF, "encoder": "none"})
     chain(start("extract_sources", LOAD), start("clean_tables", LOAD), [text, features, intent])
     chain([text, features], index)
     chain(features, [models, rankers])

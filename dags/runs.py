@@ -97,8 +97,8 @@ def start(
     )
 
 
-def after(*dag_ids: str) -> Any:
-    """A task that holds a scheduled run until the same business day succeeded in `dag_ids`.
+def after(*dag_ids: str, even_failed: bool = False) -> Any:
+    """A task that holds a scheduled run until the same business day succeeded in `dag_ids`, or is over (`even_failed`).
 
     Manual and backfill runs go on at once: who starts them answers for their input.
     """
@@ -110,6 +110,7 @@ def after(*dag_ids: str) -> Any:
         if run_of(context).run_type != "scheduled":
             return True
         day = [context["logical_date"]]
-        return all(context["ti"].get_dr_count(dag_id=of, logical_dates=day, states=["success"]) for of in dag_ids)
+        states = ["success", "failed"] if even_failed else ["success"]
+        return all(context["ti"].get_dr_count(dag_id=of, logical_dates=day, states=states) for of in dag_ids)
 
     return wait()

@@ -14,21 +14,22 @@ from airflow.sdk import Param, dag, task
 
 from dags import assets
 from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
-from dags.runs import nightly, publish, settings, until
+from dags.runs import after, nightly, publish, settings, until
 
 
-@task(outlets=[assets.INTENT], execution_timeout=timedelta(hours=5))
+@task(inlets=[assets.dataset("intent_examples")], outlets=[assets.INTENT], execution_timeout=timedelta(hours=5))
 def fit(**context: Any) -> dict[str, Any]:
     """The artefact, what it does on the test messages, and the MLflow run with its report."""
     from monitoring.statistics import paired_gain
     from training.intent_config import Encoder
+    from training.intent_job import recipe
     from training.intent_job import train_intent as train
 
     def wins(challenger: Sequence[float], rival: Sequence[float]) -> bool:
         return paired_gain(challenger, rival).positive
 
-    encoder = Encoder(context["params"]["encoder"])
-    return publish(context, train(settings(), until(context), wins=wins, encoder=encoder))
+    config = recipe(settings(), Encoder(context["params"]["encoder"]))
+    return publish(context, train(settings(), until(context), wins=wins, config=config))
 
 
 @dag(
@@ -50,8 +51,8 @@ def fit(**context: Any) -> dict[str, Any]:
     doc_md=__doc__,
 )
 def train_intent() -> None:
-    """One task."""
-    fit()
+    """Train on tonight's labels; a batch that was refused holds up nothing, as the others were taken."""
+    after("import_annotations", even_failed=True) >> fit()
 
 
 train_intent()

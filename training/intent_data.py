@@ -19,6 +19,7 @@ from mercato.paths import Lake
 from training.datasets.by_group import place
 from training.datasets.versions import of_annotations, versions
 from training.errors import BadConfig, NotEnoughData
+from training.near_duplicates import crossing
 
 COLUMNS: Final = ("text", "intent", "language", "origin")
 """Of every frame of messages; `origin` is the set that a row comes from, public ones as `public:NAME`."""
@@ -144,26 +145,42 @@ def _read(each: PublicSet, path: Path) -> pd.DataFrame:
 def gather(labelled: dict[str, pd.DataFrame], public: pd.DataFrame, *, validation_share: float) -> Messages:
     """The messages of a run: the shop-intents set, what was `labelled` by split, and `public` rows for training.
 
-    Validation of the shop-intents set is carved out of its training rows by the hash of the text; a training row that
-    reads like one of validation or test is left out. What was labelled since takes the place of a training row of that
-    set that reads alike. The test rows of that set are fixed and stay as they are, whatever was labelled since.
+    Validation of the shop-intents set is carved out of its training rows by the hash of the text. A message of that
+    set that was labelled since stays on its side and takes the new label. A training row that reads like one of
+    validation or test is left out, and so is a row on any side that is nearly one of a later side, unless both are of
+    the shop-intents set.
 
     Raises:
         NotEnoughData: a label has fewer than FEWEST rows to train on.
     """
-    shop = _without(shop_intents("train"), *labelled.values())
-    held = shop["text"].map(place) < validation_share
-    parts = {"train": [shop[~held]], "validation": [shop[held]], "test": [shop_intents("test")]}
+    learned, tested = _relabelled(shop_intents("train"), labelled), fixed_test(labelled)
+    held = learned["text"].map(place) < validation_share
+    parts = {"train": [learned[~held]], "validation": [learned[held]], "test": [tested]}
     for split, rows in labelled.items():
-        parts[split].append(rows)
+        parts[split].append(_without(rows, learned, tested))
     test = _once(parts["test"])
-    validation = _without(_once(parts["validation"]), test)
-    train = _without(_once([*parts["train"], public]), test, validation)
+    validation = _apart(_without(_once(parts["validation"]), test), test)
+    train = _apart(_without(_once([*parts["train"], public]), test, validation), test, validation)
     counts = train["intent"].value_counts()
     few = counts[counts < FEWEST]
     if len(few):
         raise NotEnoughData(f"found {few.to_dict()} rows to train on, need {FEWEST} of each label; label more")
     return Messages(train, validation, test)
+
+
+def fixed_test(labelled: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The test messages of the shop-intents set, which no model has seen; one `labelled` since has the new label."""
+    return _relabelled(shop_intents("test"), labelled)
+
+
+def _relabelled(rows: pd.DataFrame, labelled: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """`rows`, each with the label that its message was given since, if any."""
+    since = {
+        read_alike(text): label
+        for part in labelled.values()
+        for text, label in zip(part["text"], part["intent"], strict=True)
+    }
+    return rows.assign(intent=rows["text"].map(read_alike).map(since).fillna(rows["intent"])) if since else rows
 
 
 def _once(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -174,3 +191,12 @@ def _once(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def _without(rows: pd.DataFrame, *others: pd.DataFrame) -> pd.DataFrame:
     taken = {read_alike(text) for other in others for text in other["text"]}
     return rows[~rows["text"].map(read_alike).isin(taken)].reset_index(drop=True)
+
+
+def _apart(rows: pd.DataFrame, *others: pd.DataFrame) -> pd.DataFrame:
+    """`rows` without those that are nearly a message of `others`, pairs within the shop-intents set aside."""
+    later = pd.concat(others)
+    ours, theirs = rows["origin"] == SHOP_SET, later["origin"] == SHOP_SET
+    pairs = crossing(rows.loc[~ours, "text"].tolist(), later["text"].tolist())
+    pairs += crossing(rows.loc[ours, "text"].tolist(), later.loc[~theirs, "text"].tolist())
+    return rows[~rows["text"].isin({text for text, _ in pairs})].reset_index(drop=True)

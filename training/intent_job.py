@@ -18,10 +18,15 @@ from mercato.paths import Lake, canonical_json
 from mercato.settings import Settings
 from training.intent_config import SHOP, Encoder, IntentConfig
 from training.intent_data import COLUMNS, Messages, annotated, gather, public_rows
+from training.intent_live import ARTEFACT
 from training.record import record
 
-ARTEFACT = "intent"
 _SAID = ("accuracy", "macro_f1", "ece", "in_scope_accuracy", "out_of_scope_recall")
+
+
+def recipe(settings: Settings, encoder: Encoder) -> IntentConfig:
+    """The shop's own recipe over the base that `MERCATO_INTENT_BASE_MODEL` names."""
+    return SHOP.model_copy(update={"base_model": settings.intent_base_model, "encoder": encoder})
 
 
 def messages_of(settings: Settings, config: IntentConfig, until: datetime) -> Messages:
@@ -36,8 +41,7 @@ def train_intent(
     until: datetime,
     *,
     wins: Callable[[Sequence[float], Sequence[float]], bool],
-    encoder: Encoder = Encoder.FINE_TUNED,
-    config: IntentConfig = SHOP,
+    config: IntentConfig,
 ) -> dict[str, Any]:
     """The ref of the intent model that ships, and what it does on the test messages.
 
@@ -47,13 +51,11 @@ def train_intent(
         settings: where the lake and MLflow are.
         until: labels known at or after it are not seen.
         wins: the test by which a fine-tuned encoder must beat the cheaper models.
-        encoder: how far to go with the pretrained encoder; without it only the model over pieces of words is made.
-        config: the recipe.
+        config: the recipe; without its encoder only the model over pieces of words is made.
     """
     from training import intent, intent_report
     from training.intent_metrics import summary
 
-    config = config.model_copy(update={"encoder": encoder})
     messages = messages_of(settings, config, until)
     made_of = {
         "intent_messages": messages.digest(),

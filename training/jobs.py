@@ -3,7 +3,7 @@
 Heavy imports are inside the functions: a task pays for its own step only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -41,8 +41,6 @@ ARTEFACTS: Mapping[str, str] = {
     "ranker_novel": "train_ranker",
 }
 """Every artefact of a release -> the DAG that makes it."""
-OPTIONAL = ("intent",)
-"""Artefacts that join a release once they exist."""
 _FROM_SALES = ("train_als", "train_ranker")
 
 
@@ -321,14 +319,21 @@ def update_popularity(settings: Settings, until: datetime) -> dict[str, Any]:
     return asdict(update(settings, until))
 
 
-def assemble_release(settings: Settings, until: datetime) -> dict[str, Any]:
-    """The release made of the newest artefact of each name that saw nothing after `until`, loaded once to prove it."""
+def assemble_release(
+    settings: Settings, until: datetime, *, loses: Callable[[Sequence[float], Sequence[float]], bool]
+) -> dict[str, Any]:
+    """The release made of the newest artefact of each name that saw nothing after `until`, loaded once to prove it.
+
+    An intent model joins once there is one; where it `loses` to the live release's, that one stays.
+    """
     from serving.runtime import artefacts, search
     from serving.runtime.intent import IntentModel
+    from training.intent_live import intent_for_release
 
     store = ArtefactStore(paths.lake(settings))
     refs = {name: _need(store, name, until, dag) for name, dag in artefacts_of(load_shop(settings.shop)).items()}
-    refs |= {name: ref for name in OPTIONAL if (ref := store.newest_ref(name, until=until))}
+    if intent := intent_for_release(settings, until, loses=loses):
+        refs["intent"] = intent
     manifest = Manifest.of(
         ReleaseIdentity(
             shop=settings.shop,

@@ -1,6 +1,6 @@
 """`mercato evaluate`: how good the served artefacts are, with the baselines in the same run."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,7 +45,7 @@ def evaluate_search(release_id: Release = "", table: Table = False) -> None:
 @evaluate.command("intent")
 @command
 def evaluate_intent(release_id: Release = "", table: Table = False) -> None:
-    """Score the served intent model and the linear baselines on test messages, per language and intent.
+    """Score the served intent model and the linear baselines on test messages, per language, intent and both.
 
     Example: mercato evaluate intent --table
     """
@@ -57,11 +57,21 @@ def evaluate_intent(release_id: Release = "", table: Table = False) -> None:
         show(result)
         return
     show([{name: row[name] for name in _INTENT_COLUMNS} for row in result["rows"]], table=True)
-    show(result["intents"], table=True)
+    show(_side_by_side(result["intents"]), table=True)
     show(result["latency"], table=True)
 
 
 _INTENT_COLUMNS = ("method", "language", "messages", "accuracy", "interval", "macro_f1", "ece", "served_gain")
+
+
+def _side_by_side(intents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per intent: precision / recall over every language, then of each."""
+    languages = dict.fromkeys(row["language"] for row in intents)
+    found: dict[str, dict[str, Any]] = {}
+    for row in intents:
+        cells = found.setdefault(row["intent"], {"precision / recall": row["intent"], **dict.fromkeys(languages, "")})
+        cells[row["language"]] = f"{row['precision']:.3f} / {row['recall']:.3f}"
+    return list(found.values())
 
 
 def _chosen(settings: Settings, release_id: str) -> str:

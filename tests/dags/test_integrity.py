@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,6 +89,47 @@ def test_a_shop_without_sales_makes_no_examples_of_recommendations(monkeypatch: 
     assert bag.import_errors == {}
     made = {each.task_id for each in bag.dags["build_datasets"].tasks if each.task_id.startswith("build_")}
     assert made == {"build_product_corpus", "build_search_pairs"}
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "waits_for", "enough"),
+    [
+        ("train_intent", "import_annotations", {"success", "failed"}),
+        ("train_ranker", "materialize_features", {"success"}),
+    ],
+)
+def test_a_night_waits_for_what_it_reads(dagbag: Any, dag_id: str, waits_for: str, enough: set[str]) -> None:
+    """Until that is done; a batch of annotations that was refused holds up no training, as the others were taken."""
+    wait = dagbag.dags[dag_id].get_task(f"wait_for_{waits_for}").python_callable
+    asked: list[dict[str, Any]] = []
+
+    def get_dr_count(**of: Any) -> int:
+        asked.append(of)
+        return len(asked) - 1
+
+    night = SimpleNamespace(run_type="scheduled", partition_key=None)
+    said = {"dag_run": night, "params": {}, "logical_date": "tonight", "ti": SimpleNamespace(get_dr_count=get_dr_count)}
+    assert not wait(**said)
+    assert wait(**said)
+    assert {(of["dag_id"], *of["logical_dates"]) for of in asked} == {(waits_for, "tonight")}
+    assert all(set(of["states"]) == enough for of in asked)
+    night.run_type = "manual"
+    assert wait(**said)
+    assert len(asked) == 2
+
+
+def test_a_catalogue_alone_gets_an_intent_model_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bootstrap trains one beside text and index, before the release."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    from dags import runs
+
+    monkeypatch.setattr(runs, "shop", lambda: load_shop("chorus"))
+    bag = DagBag(str(ROOT / "dags" / "bootstrap.py"))
+    assert bag.import_errors == {}
+    dag = bag.dags["bootstrap"]
+    assert dag.get_task("train_intent").upstream_task_ids == {"clean_tables"}
+    assert dag.get_task("assemble_release").upstream_task_ids == {"rebuild_index", "train_intent"}
 
 
 def test_dag_files_stay_tables_of_contents() -> None:

@@ -13,6 +13,14 @@ from mercato.cli import app
 from mercato.settings import Settings
 from tests.golden import ROOT, check_golden
 
+SOURCES_OF = ("chorus", "online_retail")
+_NEEDING = " and ".join(f"`{shop}`" for shop in SOURCES_OF)
+SOURCES = f"""\
+A shop's YAML may name more variables, in the paths and secrets of its sources ([sources](sources.md)).
+`MERCATO_SOURCES` is the one of {_NEEDING}: the folder of their files; the heads of
+their YAMLs say where to get them. `mercato demo --shop chorus` needs it; `complete_journey` needs none."""
+"""What the settings do not hold."""
+
 
 def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     """(full name, command) of each leaf below `command`."""
@@ -64,4 +72,7 @@ def test_the_settings_page_lists_every_setting() -> None:
     for name, field in Settings.model_fields.items():
         default = field.default.get_secret_value() if hasattr(field.default, "get_secret_value") else field.default
         lines.append(f"| `MERCATO_{name.upper()}` | `{default}` | {docs[name]} |".replace("``", "(empty)"))
+    lines += ["", SOURCES]
     check_golden(ROOT / "docs/configuration.md", "\n".join(lines) + "\n")
+    for shop in SOURCES_OF:
+        assert "$MERCATO_SOURCES/" in (ROOT / f"data_contracts/shops/{shop}.yaml").read_text()

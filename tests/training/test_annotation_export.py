@@ -18,11 +18,14 @@ from data_contracts.release import Kind
 from data_contracts.shop import load_shop
 from mercato.clock import frozen
 from mercato.paths import Lake
+from mercato.settings import Settings
 from mercato.stores.events import EventLog, EventRow, microseconds
+from mercato.stores.routing import routing_store
+from serving.runtime.intent import IntentModel
 from tests.forks import PUT_IN_PLACE, ended, fork, killed
 from tests.lake_maker import finished, make_identity, make_lake, tree
 from tests.training.annotation_maker import LABELS, TRUTH, UNTIL, WRITTEN, messages, put_clean, searches, tasks
-from tests.training.small_intent import small_intent
+from tests.training.small_intent import release_of, small_intent
 from training.annotation.batches import folder
 from training.annotation.choose import choose
 from training.annotation.config import EXPORT, ExportConfig
@@ -253,11 +256,23 @@ def test_a_search_that_a_client_sent_reaches_the_pool(tmp_path: Path) -> None:
     assert (one.text, one.channel, one.event_time) == ("Red shoes", "search", WRITTEN)
 
 
-def test_the_trained_model_is_asked(lake: Lake, tmp_path: Path) -> None:
-    """The newest intent model says what each message wants; one that saw later messages is not asked."""
-    store = ArtefactStore(lake)
-    artefact = store.put(small_intent().save(tmp_path / "intent"), Kind.NPZ)
-    store.write_ref(ArtefactRef(name="intent", artefact=artefact, fit_until=UNTIL, run_id="", snapshots={}))
-    (model,) = intent_models(lake, UNTIL)
-    assert [label for label, _ in model.classify(["where is my parcel", "hello there"])] == ["track", "greeting"]
-    assert intent_models(lake, UNTIL - timedelta(seconds=1)) == []
+def test_the_live_model_is_asked(lake: Lake, tmp_path: Path) -> None:
+    """What the live release's intent model says goes out; else the newest one's that saw no later labels."""
+    settings = Settings(home=tmp_path, data_url=lake.root)
+    store, model = ArtefactStore(lake), small_intent()
+    at = {"newest": UNTIL.isoformat(), "live": (UNTIL - LOOKBACK).isoformat()}
+    kept = {
+        name: store.put(IntentModel({**model.meta, "fit_until": seen}, model.words).save(tmp_path / "intent"), Kind.NPZ)
+        for name, seen in at.items()
+    }
+    store.write_ref(ArtefactRef(name="intent", artefact=kept["newest"], fit_until=UNTIL, run_id="", snapshots={}))
+    (asked,) = intent_models(settings, UNTIL)
+    assert asked.name == f"intent-{kept['newest'].sha256[:12]}"
+    assert [label for label, _ in asked.classify(["where is my parcel", "hello there"])] == ["track", "greeting"]
+    assert intent_models(settings, UNTIL - timedelta(seconds=1)) == []
+    weights = {release_of(store, {"intent": kept["live"]}): 10_000}
+    routing_store(settings).write(lake.shop, seen=0, weights=weights, salt="s", reason="t", at=UNTIL)
+    for until in (UNTIL, UNTIL - LOOKBACK):
+        (asked,) = intent_models(settings, until)
+        assert asked.name == f"intent-{kept['live'].sha256[:12]}"
+    assert intent_models(settings, UNTIL - LOOKBACK - timedelta(seconds=1)) == []

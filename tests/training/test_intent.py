@@ -4,40 +4,47 @@ import json
 import multiprocessing
 import signal
 import time
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
+import structlog
 import torch
 
-from data_contracts.artefact_store import ArtefactStore
+from data_contracts.artefact_store import ArtefactRef, ArtefactStore
 from data_contracts.errors import ArtefactRefused, UnknownRelease
 from data_contracts.intents import load_labels
-from data_contracts.release import Kind, Manifest, Provenance, ReleaseIdentity
+from data_contracts.release import Kind
 from mercato import paths
-from mercato.intent_quality import evaluate_intent
+from mercato.commands.evaluate import _side_by_side
+from mercato.intent_quality import evaluate_intent, intents, latency
 from mercato.settings import Settings
+from mercato.stores.routing import routing_store
+from monitoring.statistics import paired_gain
 from serving.runtime import npz
 from serving.runtime.intent import OUT_OF_SCOPE, EncoderModel, IntentModel, decide
 from tests.lake_maker import sample_shop
 from tests.training import small_bert
-from tests.training.small_intent import small_intent
-from training import intent_config, intent_data, intent_job
+from tests.training.small_intent import release_of, small_intent
+from training import intent_data, intent_job
 from training import intent_encoder as encoders
 from training.annotation.export import export_errors
 from training.base_models import load_base
 from training.datasets.builder import Inputs
 from training.datasets.kinds import BUILDERS
 from training.datasets.versions import build
-from training.errors import BadConfig, NotEnoughData
+from training.errors import BadConfig, BaseModelMissing, NotEnoughData
 from training.intent import FINE_TUNED, IntentRun, _when_words_are_enough, _Work, suspicious, train
 from training.intent_calibration import calibrate, ece, sure_above
-from training.intent_config import Encoder, IntentConfig
+from training.intent_config import SHOP, Encoder, IntentConfig
 from training.intent_data import COLUMNS, Messages, annotated, gather, public_rows, read_alike, shop_intents
 from training.intent_linear import fit_words, row_weights
+from training.intent_live import intent_for_release
 from training.intent_metrics import judged, per_intent, summary
 from training.intent_robustness import code_switched, with_typos
 from training.near_duplicates import crossing
@@ -100,16 +107,35 @@ def test_no_message_is_on_two_sides_and_public_ones_only_train(tmp_path: Path) -
 
 
 def test_a_label_that_was_corrected_is_the_one_that_counts() -> None:
-    """Also where the set has the message in validation; the fixed test set stays as it is."""
+    """On whatever side the set has the message, and wherever the labels lie: it stays there, all else as it was."""
     plain = gather({}, NONE, validation_share=0.15)
-    texts = [part["text"].iloc[0] for part in (plain.train, plain.validation, plain.test)]
-    labelled = pd.DataFrame({"text": texts, "intent": "cart", "language": "en", "origin": "annotation b"})
-    for split in ("train", "validation"):
+    sides = ("train", "validation", "test")
+    texts = {side: getattr(plain, side).query("intent == 'track'")["text"].iloc[0] for side in sides}
+    said = [text.upper() + " !" for text in texts.values()]
+    labelled = pd.DataFrame({"text": said, "intent": "cart", "language": "hi", "origin": "annotation b"})
+    for split in sides:
         parts = gather({split: labelled}, NONE, validation_share=0.15)
-        found = getattr(parts, split).set_index("text")
-        assert found.loc[texts[:2], "origin"].tolist() == ["annotation b"] * 2
-        assert texts[2] not in found.index
-        assert parts.test.equals(plain.test)
+        for side, text in texts.items():
+            before, after = getattr(plain, side), getattr(parts, side)
+            changed = before["text"] == text
+            assert changed.sum() == 1
+            assert after.equals(before.assign(intent=before["intent"].mask(changed, "cart")))
+
+
+def test_a_row_that_is_nearly_one_of_a_later_side_is_left_out() -> None:
+    """What was labelled or is public goes, and what the set trains on where the test is new; the set alone stays."""
+    plain = gather({}, NONE, validation_share=0.15)
+    near = {side: max(getattr(plain, side)["text"], key=len) + "s" for side in ("train", "validation", "test")}
+    rows = pd.DataFrame({"text": near.values(), "intent": "cart", "language": "en", "origin": "annotation b"})
+    parts = gather({"train": rows}, rows.assign(origin="public:x"), validation_share=0.15)
+    assert set(parts.train["text"]) - set(plain.train["text"]) == {near["train"]}
+    assert parts.validation.equals(plain.validation)
+    assert parts.test.equals(plain.test)
+    parts = gather({"test": rows, "validation": rows.assign(text=rows["text"] + "s")}, NONE, validation_share=0.15)
+    assert set(parts.test["text"]) == {*plain.test["text"], *near.values()}
+    gone = set(plain.train["text"]) - set(parts.train["text"])
+    assert near["train"][:-1] in gone
+    assert set(parts.validation["text"]) < set(plain.validation["text"])
 
 
 def test_labels_of_a_file_and_of_annotators_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,7 +400,8 @@ def test_a_run_leaves_model_report_and_next_batch(
         intent_job, "record", lambda *a, **k: (pages.extend(each.read_text() for each in k["beside"]), kept(*a, **k))[1]
     )
     settings = Settings(home=tmp_path, mlflow_url="none")
-    said = intent_job.train_intent(settings, AT, wins=lambda _a, _b: True, encoder=Encoder.FROZEN, config=config)
+    config = config.model_copy(update={"encoder": Encoder.FROZEN})
+    said = intent_job.train_intent(settings, AT, wins=lambda _a, _b: True, config=config)
     lake = paths.lake(settings)
     ref = ArtefactStore(lake).newest_ref("intent", until=AT)
     assert ref is not None
@@ -390,9 +417,61 @@ def test_a_run_leaves_model_report_and_next_batch(
     for heading in ("By intent and language", "Confusion", "Calibration", "Robustness", "in doubt"):
         assert heading in pages[0]
     assert "http" not in pages[0].replace("http-equiv", "")
-    again = intent_job.train_intent(settings, AT, wins=lambda _a, _b: True, encoder=Encoder.FROZEN, config=config)
+    again = intent_job.train_intent(settings, AT, wins=lambda _a, _b: True, config=config)
     assert again["unchanged"] is True
     assert again["sha256"] == said["sha256"]
+
+
+def test_the_base_is_a_setting(tmp_path: Path) -> None:
+    """What it is by default changes nothing of the shop's recipe; another one is looked for."""
+    assert intent_job.recipe(Settings(), SHOP.encoder) == SHOP
+    settings = Settings(home=tmp_path, intent_base_model=str(tmp_path / "not-there"))
+    found = intent_job.recipe(settings, Encoder.FROZEN)
+    assert found == SHOP.model_copy(update={"encoder": Encoder.FROZEN, "base_model": settings.intent_base_model})
+    with pytest.raises(BaseModelMissing, match="not-there"):
+        train(found.model_copy(update={"words": False}), small_messages(), AT, tmp_path)
+
+
+def test_a_worse_intent_model_stays_out_of_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The live one stays, with where it came from and both accuracies; unless the loss is in doubt, or none is live."""
+    settings = Settings(home=tmp_path)
+    store = ArtefactStore(paths.lake(settings))
+    model, asked = small_intent(), []
+    worse = IntentModel({**model.meta, "threshold": 1.1}, model.words)  # everything is out of scope
+
+    def loses(challenger: Sequence[float], rival: Sequence[float]) -> bool:
+        asked.append((np.mean(challenger), np.mean(rival)))
+        return paired_gain(challenger, rival).high < 0
+
+    assert intent_for_release(settings, AT, loses=loses) is None
+    good, bad = (store.put(each.save(tmp_path / "intent"), Kind.NPZ) for each in (model, worse))
+    newest = ArtefactRef(name="intent", artefact=bad, fit_until=AT, run_id="", snapshots={})
+    store.write_ref(newest)
+    assert intent_for_release(settings, AT, loses=loses) == newest  # the first one of a shop
+    for generation, artefacts in enumerate(({"other": good}, {"intent": bad}, {"intent": good})):
+        assert not asked  # there is no rival, or it is the same
+        assert intent_for_release(settings, AT, loses=loses) == newest
+        routing_store(settings).write(settings.shop, seen=generation, salt="s", reason="t", at=AT,
+                                      weights={release_of(store, artefacts): 10_000})  # fmt: skip
+    with structlog.testing.capture_logs() as logged:
+        kept = intent_for_release(settings, AT, loses=loses)
+    ((refused, live),) = asked
+    assert refused < live
+    assert kept == newest.model_copy(
+        update={
+            "artefact": good,
+            "run_id": "run-7",
+            "snapshots": {"intent_messages": "x"},
+            "metrics": {"ece": 0.1, "kept_accuracy": live, "refused_accuracy": refused},
+        }
+    )
+    assert [each["event"] for each in logged] == ["intent.live_kept"]
+    assert intent_for_release(settings, AT, loses=lambda _a, _b: False) == newest
+    earlier = AT - timedelta(days=1)
+    store.write_ref(newest.model_copy(update={"fit_until": earlier}))
+    assert intent_for_release(settings, earlier, loses=loses).artefact == bad  # the live one saw later labels
+    store.lake.local(store.lake.path("artefacts", good.sha256)).unlink()
+    assert intent_for_release(settings, AT, loses=loses) == newest  # the live one cannot be loaded
 
 
 def test_the_served_model_is_scored_beside_baselines(
@@ -405,18 +484,13 @@ def test_the_served_model_is_scored_beside_baselines(
     test = messages.test.assign(origin=["annotation b"] * 3 + ["shop_intents"] * (len(messages.test) - 3))
     changed = Messages(messages.train, messages.validation, test)
     monkeypatch.setattr(intent_job, "messages_of", lambda *_: changed)
-    monkeypatch.setattr(intent_config, "SHOP", config)
-    settings = Settings(home=tmp_path)
+    monkeypatch.setattr(intent_job, "SHOP", config)
+    settings = Settings(home=tmp_path, intent_base_model=config.base_model)
     store = ArtefactStore(paths.lake(settings))
     ids = {}
     for name in ("intent", "other"):
         artefact = store.put(small_intent().save(tmp_path / "intent"), Kind.NPZ)
-        made = Manifest.of(
-            ReleaseIdentity(shop=settings.shop, artefacts={name: artefact}, feature_services={}, contracts={}),
-            Provenance(runs={}, snapshots={}, fit_until=AT, code_revision="test", dag_runs={}),
-        )
-        store.save_release(made)
-        ids[name] = made.release_id
+        ids[name] = release_of(store, {name: artefact})
     found = evaluate_intent(settings, ids["intent"])
     methods = {row["method"] for row in found["rows"]}
     assert methods >= {"served", "words (baseline)", "frozen (baseline)", "frozen + words (baseline)", "served, typos"}
@@ -424,7 +498,33 @@ def test_the_served_model_is_scored_beside_baselines(
     assert served["en"]["accuracy"] > served["hi"]["accuracy"]  # it learned English only
     assert served["en"]["served_gain"] is None
     assert all(row["served_gain"][1] <= row["served_gain"][0] for row in found["rows"] if row["method"] != "served")
+    assert {row["language"] for row in found["intents"]} == {"every language", "en", "hi"}
+    assert {row["messages"] for row in found["intents"] if row["language"] == "en"} < {*range(40)}
+    assert [row["messages"] for row in found["intents"][:3]] == test[3:].groupby("intent").size().tolist()
     assert found["latency"]["p50_ms"] > 0
     assert found["messages"].startswith(f"{len(messages.test) - 3} test messages of shop_intents alone")
     with pytest.raises(UnknownRelease, match="no intent model"):
         evaluate_intent(settings, ids["other"])
+
+
+def test_intents_stand_side_by_side_by_language() -> None:
+    """One of two `track` is found; a language without an intent leaves its cell empty."""
+    rows = pd.DataFrame(
+        {
+            "intent": ["cart", "track", "track"],
+            "language": ["en", "en", "hi"],
+            "predicted": ["cart", "track", "cart"],
+        }
+    )
+    assert _side_by_side(intents(rows)) == [
+        {"precision / recall": "cart", "every language": "0.500 / 1.000", "en": "1.000 / 1.000", "hi": ""},
+        {"precision / recall": "track", "every language": "1.000 / 0.500", "en": "1.000 / 1.000", "hi": "nan / 0.000"},
+    ]
+
+
+def test_a_latency_is_of_messages_read_before() -> None:
+    """Each text is answered twice, and the first pass, whole, does not count."""
+    asked: list[str] = []
+    texts = [str(n) for n in range(120)]
+    latency(SimpleNamespace(answer=asked.append), texts)
+    assert asked == texts * 2

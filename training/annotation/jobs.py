@@ -17,6 +17,7 @@ from training.annotation.batches import batches, folder, imported
 from training.annotation.config import EXPORT, IMPORT, IntentModel
 from training.annotation.export import Exported, export, export_errors
 from training.annotation.importing import import_files
+from training.intent_live import live_intent
 from training.provenance import code_revision
 
 
@@ -32,7 +33,7 @@ def export_annotations(
     with timed(settings, "export", "annotations", until, until, code_revision=code_revision()):
         if errors:
             return _said(lake, export_errors(lake, labels, until, errors))
-        known = intent_models(lake, until) if models is None else models
+        known = intent_models(settings, until) if models is None else models
         return _said(lake, export(lake, labels, until, EXPORT, known))
 
 
@@ -49,13 +50,17 @@ class _Trained:
         return [(each.intent, each.confidence) for each in answers]
 
 
-def intent_models(lake: paths.Lake, until: datetime) -> list[IntentModel]:
-    """The newest intent model that saw nothing after `until`, then its words alone where it has an encoder too."""
-    store = ArtefactStore(lake)
-    ref = store.newest_ref("intent", until=until)
+def intent_models(settings: Settings, until: datetime) -> list[IntentModel]:
+    """The live release's intent model, then its words alone where it has an encoder too.
+
+    Where none is live, or the live one saw what was labelled after `until`, the newest that did not.
+    """
+    store = ArtefactStore(paths.lake(settings))
+    live = live_intent(settings, until)
+    ref = live[0] if live else store.newest_ref("intent", until=until)
     if ref is None:
         return []
-    model = Trained.load(store.fetch_one("intent", ref.artefact))
+    model = live[1] if live else Trained.load(store.fetch_one("intent", ref.artefact))
     found: list[IntentModel] = [_Trained(f"intent-{ref.artefact.sha256[:12]}", model)]
     if model.words is not None and model.encoder is not None:
         found.append(_Trained(f"{found[0].name}-words", replace(model, encoder=None)))

@@ -54,7 +54,8 @@ def check_groups(rows: pd.DataFrame, builder: Builder) -> dict[str, str]:
     """What was checked beside groups and texts, and what was found.
 
     Raises:
-        LeakageFound: a text has a near-duplicate on another side, or train holds a text younger than one in test.
+        LeakageFound: a text has a near-duplicate on another side, or in a stratum train holds a group younger
+            than one of test; groups too large for test aside.
     """
     sides = {split: sorted(rows.loc[rows[SPLIT] == split, builder.text]) for split in SPLITS}
     for left, right in (("train", "test"), ("validation", "test"), ("train", "validation")):
