@@ -1,12 +1,14 @@
 """Understanding, rules, facets, category pages and suggestions, as a client of version 1 meets them."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from serving import rules as rulebook
 from serving.answers import _price_facet
@@ -171,6 +173,32 @@ def test_a_rule_that_is_over_does_nothing_and_a_wrong_file_keeps_the_last_rules(
     assert REGISTRY.get_sample_value("mercato_merchandising_refused_total") == refused + 1
     rules("")
     assert ids(search(client, "milk")) == plain
+
+
+def test_a_file_that_goes_away_keeps_its_rules_and_is_logged_once(tmp_path: Path) -> None:
+    """Blocks hold while the file is gone, until it says something else; an absent file is a fault where it was named."""
+    path = tmp_path / "merchandising.yaml"
+    assert refusals(lambda: rulebook.RuleBook(path, lambda: T)) == 0
+    assert refusals(lambda: rulebook.RuleBook(path, lambda: T, needed=True)) == 1
+    path.write_text(rule("block", "what: {products: [x]}"))
+    book = rulebook.RuleBook(path, lambda: T, needed=True)
+    path.unlink()
+
+    def look() -> list[str]:
+        book._looked_at = -rulebook.REFRESH_SECONDS
+        return [each.id for each in book.applying(queries=(), category=None, segment=None)]
+
+    assert refusals(lambda: [look(), look()]) == 1
+    assert look() == ["my-block"]
+    path.write_text("")
+    assert look() == []
+
+
+def refusals(act: Callable[[], object]) -> int:
+    """Warnings about the rules' file that something logs."""
+    with capture_logs() as logged:
+        act()
+    return [each["event"] for each in logged].count("merchandising.refused")
 
 
 def test_suggestions(client: TestClient) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_contracts.errors import BadShop
-from data_contracts.merchandising import Rule, load_rules
+from data_contracts.merchandising import Rule, load_rules, read_rules
 from serving.runtime.merchandising import applying, arrange, blocked, pinned
 
 START = datetime(2017, 12, 1, tzinfo=UTC)
@@ -181,3 +181,5 @@ def test_a_shop_without_rules_has_none(tmp_path: Path) -> None:
     assert load_rules(tmp_path / "none.yaml") == []
     (tmp_path / "empty.yaml").write_text("# nothing yet\n")
     assert load_rules(tmp_path / "empty.yaml") == []
+    with pytest.raises(BadShop, match="found no file"):
+        read_rules(tmp_path / "none.yaml")
