@@ -187,7 +187,7 @@ def _shown_understanding(understood: Understanding, digits: int, *, explain: boo
 def suggest(gateway: Gateway, typed: str, n: int, request_id: str) -> Answer:
     """What a shopper may be about to type."""
     live = who(gateway, request_id).live
-    found = live.suggester.suggest(typed, n)
+    found = live.suggester.suggest(typed, n, live.search.gone_names)
     return {
         "request_id": request_id,
         "release_id": live.release_id,

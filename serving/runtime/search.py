@@ -74,6 +74,8 @@ class SearchEngine:
         self.row = {str(pid): at for at, pid in enumerate(shelf.product_ids)}
         self.added: Part | None = None
         self.hidden: NDArray[np.bool_] = np.zeros(len(shelf.product_ids), dtype=bool)
+        self.gone_names: Collection[str] = ()
+        """Names in the release that no product bears any more."""
 
     def fused_by(self, fusion: Fusion) -> Self:
         """The same engine with another fusion."""
@@ -97,6 +99,8 @@ class SearchEngine:
         other.hidden = np.zeros(len(other.shelf.product_ids), dtype=bool)
         other.hidden[[other.row.pop(pid) for pid in {*gone, *replaced} if pid in other.row]] = True
         other.row.update({pid: len(base.product_ids) + at for at, pid in enumerate(replaced)})
+        borne = {other.shelf.name[at] for at in other.row.values()}
+        other.gone_names = {other.shelf.name[at] for at in np.flatnonzero(other.hidden).tolist()} - borne
         return other
 
     @property

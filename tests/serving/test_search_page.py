@@ -176,7 +176,7 @@ def test_a_rule_that_is_over_does_nothing_and_a_wrong_file_keeps_the_last_rules(
 
 
 def test_a_file_that_goes_away_keeps_its_rules_and_is_logged_once(tmp_path: Path) -> None:
-    """Blocks hold while the file is gone, until it says something else; an absent file is a fault where it was named."""
+    """Blocks hold while the file is gone, until it says something else; one that is named is missed at the start."""
     path = tmp_path / "merchandising.yaml"
     assert refusals(lambda: rulebook.RuleBook(path, lambda: T)) == 0
     assert refusals(lambda: rulebook.RuleBook(path, lambda: T, needed=True)) == 1
