@@ -20,7 +20,7 @@ _UNITS: Final = (
     r"minutes?|seats?|seater|persons?|people|doors?|drawers?|ports?|cores?|inches|किलो|ग्राम|लीटर|साल|"
     r"weeks?|nights?|yo|players?|guests?|users?|pax|servings?|pages?|layers?|ply|threads?|calories|calorie|k?cals?|kj|"
     r"atm|psi|gsm|denier|tog|lumens?|lux|nits?|decibels?|db|degrees?|percent|km|kms|miles?|mph|kmph|kph|cc|bhp|mg|mcg|iu|"
-    r"wh|kw|kwh|kva|mbps|gbps|megapixels?|pixels?|carats?|karats?|stars?|gallons?|acres?|"
+    r"wh|kw|kwh|kva|mbps|gbps|megapixels?|pixels?|carats?|karats?|stars|gallons?|acres?|"
     r"saal|mahine|hafte|din|महीने|हफ़्ते|हफ्ते|दिन)"
 )
 """What a number right before it counts or measures: that is no price. No words that products are called by."""
