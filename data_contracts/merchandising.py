@@ -92,10 +92,19 @@ def rules_path(shop: str, folder: Path = FOLDER) -> Path:
 
 def load_rules(path: Path) -> list[Rule]:
     """The rules of a file, none when there is no file; BadShop says which rule is wrong and why."""
-    if not path.exists():
-        return []
+    return read_rules(path) if path.exists() else []
+
+
+def read_rules(path: Path) -> list[Rule]:
+    """The rules of a file that must be there.
+
+    Raises:
+        BadShop: it is not, or a rule is wrong; says which and why.
+    """
     try:
         said = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    except FileNotFoundError:
+        raise BadShop(f"found no file {path}; need a YAML list of rules, an empty file for none") from None
     except yaml.YAMLError as error:
         raise BadShop(f"{path} is not YAML: {error}") from error
     try:

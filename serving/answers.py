@@ -8,11 +8,13 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
 import structlog
 
+from data_contracts.merchandising import Rule
 from feature_repo.customer import CustomerFeatures
 from feature_repo.ranker_features import FEATURE_NAMES
 from feature_repo.text import query_text
@@ -42,6 +44,7 @@ _PARTS = {
     pipeline.RETRIEVAL_MISSING: "retrieval",
     pipeline.CUSTOMER_FEATURES_BAD: "online_features",
     "encoder": "encoder",
+    "index": "index",
 }
 
 
@@ -122,7 +125,8 @@ async def search(gateway: Gateway, request: SearchRequest, request_id: str) -> A
         queries={query_text(request.query), understood.text}, category=wanted.category, segment=request.segment
     )
     page = {"n": request.n, "offset": request.offset, "filters": filters, "exclude": request.exclude, "rules": rules}
-    found, understood, relaxed = find(live.search, live.lexicon, understood, request.refuse, page, customer=customer)
+    lexicon = live.lexicon if gateway.settings.enable_query_enhancement else None
+    found, understood, relaxed = find(live.search, lexicon, understood, request.refuse, page, customer=customer)
     for each in relaxed:
         metrics.RELAXED.labels(each.partition(":")[0]).inc()
     _log_found(gateway, asked, "search", found, request_id, first=request.offset + 1)
@@ -133,6 +137,7 @@ async def search(gateway: Gateway, request: SearchRequest, request_id: str) -> A
         "facets": {**found.facets, "price": _price_facet(found.price_ranges, digits)},
         "understood": _shown_understanding(understood, digits, explain=request.explain),
         "relaxed": relaxed,
+        **({"rules": [_shown_rule(rule, found) for rule in rules]} if request.explain else {}),
     }
 
 
@@ -150,8 +155,20 @@ def _understood(gateway: Gateway, live: LiveRelease, request: SearchRequest) -> 
 def _price_facet(ranges: Sequence[tuple[int, int | None, int]], digits: int) -> dict[str, int]:
     """The ranges by label, in major units."""
     return {
-        f"{low / 10**digits:g}-{'' if high is None else f'{high / 10**digits:.{digits}f}'}": count
+        f"{_plain(low, digits)}-{'' if high is None else f'{high / 10**digits:.{digits}f}'}": count
         for low, high, count in ranges
+    }
+
+
+def _plain(minor_units: int, digits: int) -> str:
+    """In major units, without an exponent or zeros behind the point."""
+    return f"{Decimal(minor_units).scaleb(-digits).normalize():f}"
+
+
+def _shown_rule(rule: Rule, found: SearchResult) -> Answer:
+    return {
+        **rule.model_dump(mode="json", include={"id", "action", "owner", "start", "end"}),
+        "products": found.touched.get(rule.id, 0),
     }
 
 
@@ -170,7 +187,7 @@ def _shown_understanding(understood: Understanding, digits: int, *, explain: boo
 def suggest(gateway: Gateway, typed: str, n: int, request_id: str) -> Answer:
     """What a shopper may be about to type."""
     live = who(gateway, request_id).live
-    found = live.suggester.suggest(typed, n)
+    found = live.suggester.suggest(typed, n, live.search.gone_names)
     return {
         "request_id": request_id,
         "release_id": live.release_id,

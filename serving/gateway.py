@@ -92,7 +92,9 @@ class Gateway:
             log=log,
             ingest=Ingest(log, people, load_shop(settings.shop), now),
             trends=Trends(popularity_store(settings), now),
-            rules=RuleBook(Path(settings.merchandising or rules_path(settings.shop)), now),
+            rules=RuleBook(
+                Path(settings.merchandising or rules_path(settings.shop)), now, needed=bool(settings.merchandising)
+            ),
             impressions=ImpressionLog(impressions_url(settings)),
             changes=changes,
         )

@@ -1,13 +1,15 @@
 """The merchandising rules in force: a file read again when it changes, the last good rules kept when it is wrong."""
 
+import math
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import Final
 
 import structlog
 
 from data_contracts.errors import BadShop
-from data_contracts.merchandising import Rule, load_rules
+from data_contracts.merchandising import Rule, read_rules
 from mercato.clock import Clock
 from serving import metrics
 from serving.runtime import merchandising
@@ -15,17 +17,27 @@ from serving.runtime import merchandising
 log = structlog.get_logger()
 REFRESH_SECONDS = 5.0
 """Between two looks at the file."""
+_NEVER_SEEN: Final = (-1, -1)
+"""Stamp of no file, not even of a missing one."""
 
 
 class RuleBook:
     """One shop's rules."""
 
-    def __init__(self, path: Path, now: Clock) -> None:
+    def __init__(self, path: Path, now: Clock, *, needed: bool = False) -> None:
+        """The rules of a file, read now.
+
+        Args:
+            path: the file; once it was there its rules hold until it says something else.
+            now: the time at which rules are in force.
+            needed: whether its absence from the start is worth a warning: somebody named it.
+        """
         self._path = path
         self._now = now
         self._rules: list[Rule] = []
-        self._stamp: tuple[int, int] | None = None
-        self._looked_at = -REFRESH_SECONDS
+        self._stamp: tuple[int, int] | None = _NEVER_SEEN if needed else None
+        self._looked_at = -math.inf
+        self._current()
 
     def applying(self, *, queries: Collection[str], category: str | None, segment: str | None) -> list[Rule]:
         """The rules that a request meets now; see `serving.runtime.merchandising.applying`."""
@@ -52,7 +64,7 @@ class RuleBook:
 
     def _read(self) -> None:
         try:
-            self._rules = load_rules(self._path)
+            self._rules = read_rules(self._path)
         except (BadShop, OSError, UnicodeDecodeError) as error:
             metrics.RULES_REFUSED.inc()
             log.warning("merchandising.refused", reason=str(error), kept=len(self._rules))

@@ -122,7 +122,7 @@ class Ranked(BaseModel):
     request_id: str
     release_id: str
     degraded: list[str]
-    """Parts that did not work for this answer: online_features, encoder, retrieval, ranker."""
+    """Parts that did not work for this answer: online_features, encoder, index, retrieval, ranker."""
     results: list[Result]
 
 
@@ -145,9 +145,22 @@ class Understood(BaseModel):
     price_max: float | None
     """Bounds that the query states, in major units; `filters` goes before them."""
     boosts: dict[str, str]
-    """brand, color, size -> the value that results should lead with."""
+    """What the query names: the products of `brand` lead; `color` and `size` are shown here and move nothing."""
     trace: list[UnderstoodStep] | None = None
     """Each step that did something, when `explain` is true."""
+
+
+class AppliedRule(BaseModel):
+    """A merchandising rule that applied to this request."""
+
+    id: str
+    action: Literal["pin", "boost", "bury", "block"]
+    owner: str
+    start: str
+    end: str
+    """In force in [start, end), ISO 8601."""
+    products: int
+    """Found products that it moved, or removed, on all pages; a lower bound where `total` is one."""
 
 
 class SearchAnswer(Ranked):
@@ -161,6 +174,8 @@ class SearchAnswer(Ranked):
     understood: Understood
     relaxed: list[str]
     """What was given up because the query found nothing: price_bounds, unsure_spelling:WORDS, rarest_word:WORD."""
+    rules: list[AppliedRule] | None = None
+    """Merchandising rules that applied, in the order of their file, when `explain` is true."""
 
 
 class Suggestion(BaseModel):

@@ -12,7 +12,7 @@ import numpy as np
 
 from feature_repo.text import query_text
 from serving.runtime.query.lexicon import Lexicon, phrases
-from serving.runtime.query.prices import price_bounds
+from serving.runtime.query.prices import like_years, price_bounds
 from serving.runtime.search import SearchResult
 from serving.runtime.shelf import Shelf
 from training.errors import IndexNotGood
@@ -221,7 +221,8 @@ def _priced_queries(shelf: Shelf, digits: int) -> Iterator[tuple[str, int, float
         yield f"{name} under {most}", 0, most * unit
         if least:
             yield f"{name} over {least}", least * unit, float("inf")
-            yield f"{name} between {least} and {most}", least * unit, most * unit
+            if not like_years(least, most):
+                yield f"{name} between {least} and {most}", least * unit, most * unit
 
 
 def _names_no_price(name: str, digits: int) -> bool:

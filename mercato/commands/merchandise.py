@@ -1,12 +1,15 @@
 """`mercato merchandise`: the rules of a shop, and whether they hold."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mercato.commands.support import ISO, Table, command, instant, show
 from mercato.settings import Settings
+
+if TYPE_CHECKING:
+    from data_contracts.merchandising import Rule
 
 merchandise = typer.Typer(no_args_is_help=True, help="What a shop pins, boosts, buries and blocks.")
 
@@ -21,12 +24,11 @@ def list_rules(
 
     Example: mercato merchandise list --at 2017-12-24 --table
     """
-    from data_contracts.merchandising import load_rules
     from mercato.clock import clock
 
     settings = Settings()
     when = instant(at) if at else clock(settings)()
-    rules = load_rules(_path(settings))
+    rules = _of_shop(settings)[1]
     show([_row(rule.model_dump(mode="json"), rule.in_force(when)) for rule in rules], table=table)
 
 
@@ -39,19 +41,21 @@ def check(
 
     Example: mercato merchandise check merchandising.yaml
     """
-    from data_contracts.errors import BadShop
-    from data_contracts.merchandising import load_rules
+    from data_contracts.merchandising import read_rules
 
-    file = path or _path(Settings())
-    if path is not None and not path.exists():
-        raise BadShop(f"found no file {path}; need a YAML list of rules")
-    show({"file": str(file), "rules": len(load_rules(file))})
+    file, rules = (path, read_rules(path)) if path is not None else _of_shop(Settings())
+    show({"file": str(file), "rules": len(rules)})
 
 
-def _path(settings: Settings) -> Path:
-    from data_contracts.merchandising import rules_path
+def _of_shop(settings: Settings) -> tuple[Path, list["Rule"]]:
+    """The file of the shop's rules, and the rules: none without a file, unless the settings name it."""
+    from data_contracts.merchandising import load_rules, read_rules, rules_path
 
-    return Path(settings.merchandising or rules_path(settings.shop))
+    if settings.merchandising:
+        named = Path(settings.merchandising)
+        return named, read_rules(named)
+    path = rules_path(settings.shop)
+    return path, load_rules(path)
 
 
 def _row(rule: dict[str, Any], in_force: bool) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Merchandising rules, applied in one place: after ranking, before the page is cut. Pure; the time is passed in."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from typing import Protocol
 
 import numpy as np
@@ -57,6 +59,8 @@ class Arranged:
     """Positions in the list that was ranked, in the new order; what is blocked is left out."""
     rules: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """Position -> "action rule-id" of each rule that moved it."""
+    touched: Mapping[str, int] = field(default_factory=dict)
+    """Rule id -> positions that it moved, for each rule that moves."""
 
 
 def pinned(rules: Sequence[Rule], row: Mapping[str, int]) -> Rows:
@@ -67,11 +71,14 @@ def pinned(rules: Sequence[Rule], row: Mapping[str, int]) -> Rows:
 
 def blocked(rules: Sequence[Rule], rows: Rows, row: Mapping[str, int], products: Products) -> NDArray[np.bool_]:
     """(len(rows),) whether a rule blocks it."""
-    hit = np.zeros(len(rows), dtype=bool)
-    for rule in rules:
-        if rule.action == "block":
-            hit |= _named(rule.what, rows, row, products)
-    return hit
+    return np.logical_or.reduce([np.zeros(len(rows), dtype=bool), *blocks(rules, rows, row, products).values()])
+
+
+def blocks(
+    rules: Sequence[Rule], rows: Rows, row: Mapping[str, int], products: Products
+) -> dict[str, NDArray[np.bool_]]:
+    """Id of each rule that blocks -> (len(rows),) what it blocks."""
+    return {rule.id: _named(rule.what, rows, row, products) for rule in rules if rule.action == "block"}
 
 
 def arrange(  # noqa: PLR0913
@@ -85,8 +92,12 @@ def arrange(  # noqa: PLR0913
 ) -> Arranged:
     """The order of `rows` by score after boosts, burials and pins; what is `last` comes after the rest, unless pinned.
 
+    Pins take their places in order of position, then of the file; where a place is taken, the next free one. So a
+    rule's products keep their order, and a product that two rules pin stands where the first of them puts it: the
+    second leaves its place to the rest.
+
     Args:
-        rules: those that apply to the request; a product named twice is pinned where the first rule says.
+        rules: those that apply to the request.
         rows: (n,) products that passed every filter, blocks included, each once.
         scores: (n,) of the ranking, >= 0.
         row: product id -> row.
@@ -105,18 +116,26 @@ def arrange(  # noqa: PLR0913
             _note(notes, np.flatnonzero(hit).tolist(), rule)
     order = np.lexsort((rows, -weight, buried, last)).tolist()
     at_row = {each: at for at, each in enumerate(rows.tolist())}
-    places: dict[int, int] = {}
-    for rule in rules:
-        known = [at_row[row[pid]] for pid in rule.what.products if row.get(pid) in at_row]
-        if rule.action == "pin" and rule.position is not None:
-            for step, at in enumerate(known):
-                if at not in places:
-                    places[at] = rule.position + step
-                    _note(notes, [at], rule)
-    rest = [at for at in order if at not in places]
-    for at, place in sorted(places.items(), key=lambda each: each[1]):
-        rest.insert(place - 1, at)
-    return Arranged(np.array(rest, dtype=np.int64), notes)
+    taken: dict[int, int] = {}
+    for rule in sorted((each for each in rules if each.action == "pin"), key=_position):
+        place = _position(rule)
+        for at in [at_row[row[pid]] for pid in rule.what.products if row.get(pid) in at_row]:
+            if at not in taken.values():
+                place = next(each for each in count(place) if each not in taken)
+                taken[place] = at
+                _note(notes, [at], rule)
+            place += 1
+    pins = set(taken.values())
+    rest = [at for at in order if at not in pins]
+    for place in sorted(taken):
+        rest.insert(place - 1, taken[place])
+    said = Counter(rule.partition(" ")[2] for each in notes.values() for rule in each)
+    touched = {rule.id: said[rule.id] for rule in rules if rule.action != "block"}
+    return Arranged(np.array(rest, dtype=np.int64), notes, touched)
+
+
+def _position(pin: Rule) -> int:
+    return pin.position or 1
 
 
 def _named(what: What, rows: Rows, row: Mapping[str, int], products: Products) -> NDArray[np.bool_]:

@@ -24,7 +24,7 @@ from serving.runtime.keyword import KeywordIndex, Passes
 from serving.runtime.part import Part
 from serving.runtime.personal import PERSONAL, affinity
 from serving.runtime.shelf import Shelf
-from serving.runtime.understanding import Bounds, Understanding
+from serving.runtime.understanding import Bounds, Term, Understanding
 
 LEAD: Final = 0.25
 """What each field that the query names is worth to a product that bears it, in ranges of the fused scores."""
@@ -49,13 +49,17 @@ class SearchResult:
     """Of each row by stage: keyword (BM25), vector (cosine), popularity, personal (what the customer buys, in [0, 1]),
     in_stock (1, or 0 for sold out); NaN where a stage says nothing."""
     total: int
-    """Products that match, on all pages: a lower bound where more match than are taken from the indexes (`part`)."""
+    """Products shown, on all pages: a lower bound where more match than are taken from the indexes (`part`)."""
     facets: dict[str, dict[str, int]]
     """`category` and `brand` -> value -> matching products, most frequent first; each ignores the filter on itself."""
     price_ranges: list[tuple[int, int | None, int]] = field(default_factory=list)
     """(from, to, matching products) in minor units, both ends included."""
     rules: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """Row -> the merchandising rules that moved it."""
+    touched: dict[str, int] = field(default_factory=dict)
+    """Id of each merchandising rule that applied -> products that it moved or removed, on all pages."""
+    matched: int = 0
+    """Of `total`, those that the request itself found: without what only a rule's pin put there."""
     degraded: list[str] = field(default_factory=list)
 
 
@@ -70,6 +74,8 @@ class SearchEngine:
         self.row = {str(pid): at for at, pid in enumerate(shelf.product_ids)}
         self.added: Part | None = None
         self.hidden: NDArray[np.bool_] = np.zeros(len(shelf.product_ids), dtype=bool)
+        self.gone_names: Collection[str] = ()
+        """Names in the release that no product bears any more."""
 
     def fused_by(self, fusion: Fusion) -> Self:
         """The same engine with another fusion."""
@@ -93,6 +99,8 @@ class SearchEngine:
         other.hidden = np.zeros(len(other.shelf.product_ids), dtype=bool)
         other.hidden[[other.row.pop(pid) for pid in {*gone, *replaced} if pid in other.row]] = True
         other.row.update({pid: len(base.product_ids) + at for at, pid in enumerate(replaced)})
+        borne = {other.shelf.name[at] for at in other.row.values()}
+        other.gone_names = {other.shelf.name[at] for at in np.flatnonzero(other.hidden).tolist()} - borne
         return other
 
     @property
@@ -176,7 +184,7 @@ class SearchEngine:
         popularity = self.shelf.popularity[rows]
         page = np.lexsort((rows, -popularity, -np.round(cosine, 4)))[:n]
         stages = {"vector": cosine[page], "popularity": popularity[page]}
-        return SearchResult(rows[page], self.shelf, cosine[page], stages, total=len(rows), facets={})
+        return SearchResult(rows[page], self.shelf, cosine[page], stages, len(rows), facets={}, matched=len(rows))
 
     def _vector(self, row: int) -> Scores:
         first = len(self.base.shelf.product_ids)
@@ -198,14 +206,22 @@ class SearchEngine:
         return passes
 
     def _candidates(self, understood: Understanding, degraded: list[str], passes: Passes | None) -> tuple[Rows, Found]:
-        """Rows that words or meaning find, ascending, and what the stages say of them."""
+        """Rows that words or meaning find, ascending, and what the stages say; by words alone when the index is out."""
         vector = self._encoded(understood.text, degraded)
-        rows, found = self.base.candidates(understood.terms, vector, passes)
+        if vector is not None:
+            try:
+                return self._found(understood.terms, vector, passes)
+            except Exception:  # noqa: BLE001 - whatever a native index raises, keywords still answer
+                degraded.append("index")
+        return self._found(understood.terms, None, passes)
+
+    def _found(self, terms: tuple[Term, ...], vector: Scores | None, passes: Passes | None) -> tuple[Rows, Found]:
+        rows, found = self.base.candidates(terms, vector, passes)
         if self.added is None:
             return rows, found
         first = np.int32(len(self.base.shelf.product_ids))
         behind: Passes | None = None if passes is None else lambda rows: passes(rows + first)
-        more, found_more = self.added.candidates(understood.terms, vector, behind)
+        more, found_more = self.added.candidates(terms, vector, behind)
         rows = np.concatenate([rows, more + first])
         return rows, Found.joined([found, found_more])
 
@@ -237,9 +253,11 @@ class SearchEngine:
         asked: Collection[str] = (),
     ) -> SearchResult:
         """One page of candidates: filtered, counted, arranged by stock and rules, cut."""
+        candidates = len(rows)
         rows, scores, stages = self._with_pinned(rows, scores, stages, rules)
         masks = self._masks(rows, bounds, exclude)
-        masks["rules"] = ~merchandising.blocked(rules, rows, self.row, self.shelf)
+        blocks = merchandising.blocks(rules, rows, self.row, self.shelf)
+        masks["rules"] = ~np.logical_or.reduce([np.zeros(len(rows), dtype=bool), *blocks.values()])
         counted = {name: facets.without(masks, name) for name in ("category", "brand", "price")}
         at = np.flatnonzero(np.logical_and.reduce(list(masks.values())))
         sold_out = self.shelf.sold_out(rows[at], asked)
@@ -248,6 +266,8 @@ class SearchEngine:
         if asked and bounds.category is None:
             fixed = sold_out | np.isin(np.arange(len(at)), list(arranged.rules))
             order = diversity.spread(order, scores[at], self.shelf.category[rows[at]], fixed)
+        others = facets.without(masks, "rules")
+        removed = {name: int(np.count_nonzero(hit & others)) for name, hit in blocks.items()}
         page = order[offset : offset + n]
         shown = at[page]
         stock = self.shelf.in_stock[rows].astype(np.float32)
@@ -257,13 +277,15 @@ class SearchEngine:
             shelf=self.shelf,
             scores=scores[shown],
             stages={name: values[shown] for name, values in stages.items()},
-            total=len(arranged.order),
+            total=len(at),
             facets={
                 "category": facets.counts(self.shelf.category[rows[counted["category"]]]),
                 "brand": facets.counts(self.shelf.brand[rows[counted["brand"]]]),
             },
             price_ranges=facets.price_ranges(self.shelf.price_minor[rows[counted["price"]]]),
             rules={int(rows[at[each]]): arranged.rules[each] for each in page.tolist() if each in arranged.rules},
+            touched={**arranged.touched, **removed},
+            matched=int(np.count_nonzero(at < candidates)),
             degraded=degraded,
         )
 

@@ -1,7 +1,7 @@
 """What a shopper may be about to type: queries, categories, brands and products, by prefix, typos forgiven. Pure."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -39,6 +39,8 @@ class Suggester:
     start: NDArray[np.int64]
     postings: Ids
     speller: Speller | None
+    product: Mapping[str, int]
+    """Product name -> its entry."""
 
     @classmethod
     def of(cls, lexicon: Lexicon | None) -> Self:
@@ -60,10 +62,17 @@ class Suggester:
             start=np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(vocabulary)))]),
             postings=of_entry[np.argsort(codes, kind="stable")],
             speller=lexicon.speller if lexicon else None,
+            product={each.text: at for at, each in enumerate(entries.values()) if each.kind == "product"},
         )
 
-    def suggest(self, typed: str, n: int) -> list[Entry]:
-        """The best `n` entries that hold every word typed, the last one as a prefix; none for nothing typed."""
+    def suggest(self, typed: str, n: int, gone: Collection[str] = ()) -> list[Entry]:
+        """The best `n` entries that hold every word typed, the last one as a prefix; none for nothing typed.
+
+        Args:
+            typed: what the shopper wrote so far.
+            n: entries, at most.
+            gone: names that no product bears any more: not suggested as products.
+        """
         words = query_text(typed).split()
         if not words or not self.entries:
             return []
@@ -71,6 +80,7 @@ class Suggester:
         for word in words[:-1]:
             fits &= self._with(self._spans_of(word))
         fits &= self._with(self._spans_from(words[-1]))
+        fits[[self.product[name] for name in gone if name in self.product]] = False
         found = np.flatnonzero(fits)
         if len(found) > n * 50:
             found = found[np.argpartition(-self.value[found], n * 50)[: n * 50]]

@@ -66,7 +66,7 @@ class Understanding:
     bounds: Bounds = Bounds()
     """Bounds that the query itself states ("under 1500"); a client can refuse them."""
     boosts: dict[str, str] = field(default_factory=dict)
-    """Field (brand, category, color, size) -> value that results should lead with."""
+    """Field -> value that the query names: results lead with those of brand and category; color and size are shown."""
     trace: tuple[Step, ...] = ()
 
 

@@ -41,8 +41,10 @@ def test_a_change_is_found_at_once_and_a_removed_product_nowhere(built: tuple[Pa
         assert client.put(f"/v1/products/{best}", json={"name": "Oat drink"}).status_code == 200
         assert best in ids(client, "oat drink")
         popular = client.get("/v1/trending", params={"n": 1}).json()["results"][0]
+        assert popular["name"] in product_suggestions(client, popular["name"])
         renamed = {"name": "Renamed", "price": "77.25"}
         assert client.put(f"/v1/products/{popular['product_id']}", json=renamed).status_code == 200
+        assert popular["name"] not in product_suggestions(client, popular["name"])
         for answer in (client.get("/v1/trending"), client.post("/v1/recommend", json={"n": 50})):
             [shown] = [each for each in answer.json()["results"] if each["product_id"] == popular["product_id"]]
             assert (shown["name"], shown["price"]) == ("Renamed", 77.25)
@@ -94,6 +96,11 @@ def test_the_feeds_row_holds_once_it_is_newer(tmp_path: Path) -> None:
     assert held == {"older": "put", "newer": "of the feed", "newer, gone": "of the feed", "only put": "put"}
 
 
+def product_suggestions(client: TestClient, typed: str) -> list[str]:
+    found = client.get("/v1/suggest", params={"q": typed, "n": 100}).json()["suggestions"]
+    return [each["text"] for each in found if each["kind"] == "product"]
+
+
 def assert_nowhere(client: TestClient, product_id: str, name: str) -> None:
     """No answer shows a product that was removed."""
     answers: list[Any] = [
@@ -101,6 +108,8 @@ def assert_nowhere(client: TestClient, product_id: str, name: str) -> None:
         client.post("/v1/recommend", json={"n": 50}),
         client.get("/v1/trending", params={"n": 50}),
     ]
+    assert name not in product_suggestions(client, name)
+    assert client.get(f"/v1/products/{product_id}/similar").status_code == 404
     for answer in answers:
         assert product_id not in [each["product_id"] for each in answer.json()["results"]]
     assert client.get(f"/v1/products/{product_id}").status_code == 404

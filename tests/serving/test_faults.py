@@ -131,6 +131,35 @@ def test_without_an_encoder_search_goes_by_word(client: TestClient, gateway: Gat
     assert len(answer["results"]) == 10
 
 
+class BrokenIndex:
+    """A vector index of which one method raises."""
+
+    def __init__(self, index: Any, method: str) -> None:
+        self._index, self._method = index, method
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._method:
+            raise RuntimeError("bad index")
+        return getattr(self._index, name)
+
+
+@pytest.mark.parametrize("method", ["search", "reconstruct_batch"])
+def test_without_an_index_search_goes_by_word(client: TestClient, gateway: Gateway, method: str) -> None:
+    """With the vector index failing search finds by keyword and says so, inside a filter too."""
+    base = gateway.router.current().releases[gateway.router.current().champion].search.base
+    vectors, base.vectors = base.vectors, BrokenIndex(base.vectors, method)
+    try:
+        asked = {"query": "frozen pizza", "explain": True}
+        whole = client.post("/v1/search", json=asked).json()
+        inside = client.post("/v1/search", json={**asked, "filters": {"price_max": 5}}).json()
+    finally:
+        base.vectors = vectors
+    for answer in (whole, inside):
+        assert answer["degraded"] == ["index"]
+        assert all("keyword" in each["scores"] and "vector" not in each["scores"] for each in answer["results"])
+        assert len(answer["results"]) == 10
+
+
 @pytest.mark.parametrize("rankers", [{}, {"all": Broken()}], ids=["missing", "failing"])
 def test_without_a_ranker_retrieval_orders(
     client: TestClient, broken_artefacts: Any, gateway: Gateway, rankers: Any

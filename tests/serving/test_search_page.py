@@ -1,14 +1,17 @@
 """Understanding, rules, facets, category pages and suggestions, as a client of version 1 meets them."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from serving import rules as rulebook
+from serving.answers import _price_facet
 from serving.gateway import Gateway
 from serving.schemas import SearchAnswer, SuggestAnswer
 from tests.feature_repo.clean_sample import T
@@ -73,6 +76,13 @@ def test_a_category_page_is_an_empty_query(client: TestClient) -> None:
     assert client.post("/v1/search", json={"query": " "}).status_code == 422
 
 
+def test_price_labels_are_plain_numbers() -> None:
+    """From a million up too; what is below one unit keeps its digits."""
+    ranges = [(0, 49, 1), (50, 99_999_999, 2), (100_000_000, 199_999_999, 3), (2 * 10**11, None, 4)]
+    assert list(_price_facet(ranges, 2)) == ["0-0.49", "0.5-999999.99", "1000000-1999999.99", "2000000000-"]
+    assert list(_price_facet([(1_000_000, None, 1)], 0)) == ["1000000-"]
+
+
 def test_facets_ignore_the_filter_on_themselves(client: TestClient) -> None:
     """With a brand chosen, the others keep their counts; prices add up and the label is a filter's bounds."""
     free = search(client, "milk")
@@ -111,6 +121,7 @@ def rule(action: str, more: str, end: str = "2019-01-01T00:00:00Z") -> str:
 def test_rules_move_products_across_pages_and_explain_shows_them(client: TestClient, rules: Any) -> None:
     """A pin takes its place on the whole list, a block leaves; pages, exclude and filters stay right around them."""
     plain = search(client, "frozen pizza", n=10)
+    assert search(client, "frozen pizza", explain=True).rules == []
     pinned, gone = ids(plain)[8], ids(plain)[0]
     other = ids(search(client, "milk", n=1))[0]
     rules(
@@ -121,6 +132,13 @@ def test_rules_move_products_across_pages_and_explain_shows_them(client: TestCli
     rest = [each for each in ids(plain) if each not in (pinned, gone)]
     assert ids(ten)[:4] == [rest[0], rest[1], pinned, other]
     assert ten.results[2].rules == ["pin my-pin"]
+    window = {"owner": "shop", "start": "2017-01-01T00:00:00Z", "end": "2019-01-01T00:00:00Z"}
+    assert ten.rules is not None
+    assert [each.model_dump() for each in ten.rules] == [
+        {"id": "my-pin", "action": "pin", "products": 2, **window},
+        {"id": "my-block", "action": "block", "products": 1, **window},
+    ]
+    assert search(client, "frozen pizza").rules is None
     assert ten.total == plain.total
     pages = [ids(search(client, "frozen pizza", n=2, offset=at)) for at in (0, 2, 4, 6, 8)]
     assert [each for page in pages for each in page] == ids(ten)
@@ -128,6 +146,17 @@ def test_rules_move_products_across_pages_and_explain_shows_them(client: TestCli
     assert pinned not in ids(search(client, "frozen pizza", exclude=[pinned]))
     assert other not in ids(search(client, "frozen pizza", filters={"category": "frozen pizza"}))
     assert gone not in ids(search(client, "pizza", n=100))
+
+
+def test_a_pin_does_not_keep_a_query_that_finds_nothing_from_being_softened(client: TestClient, rules: Any) -> None:
+    """With a product pinned to every query, bounds that leave nothing are given up as without it."""
+    other = ids(search(client, "milk", n=1))[0]
+    rules(rule("pin", f"position: 1, what: {{products: ['{other}']}}"))
+    found = search(client, "frozen pizza over 9999")
+    assert found.relaxed == ["price_bounds"]
+    assert found.total > 1
+    nothing = search(client, "zzzzzz")
+    assert (ids(nothing), nothing.relaxed) == ([other], [])
 
 
 def test_a_rule_that_is_over_does_nothing_and_a_wrong_file_keeps_the_last_rules(client: TestClient, rules: Any) -> None:
@@ -144,6 +173,32 @@ def test_a_rule_that_is_over_does_nothing_and_a_wrong_file_keeps_the_last_rules(
     assert REGISTRY.get_sample_value("mercato_merchandising_refused_total") == refused + 1
     rules("")
     assert ids(search(client, "milk")) == plain
+
+
+def test_a_file_that_goes_away_keeps_its_rules_and_is_logged_once(tmp_path: Path) -> None:
+    """Blocks hold while the file is gone, until it says something else; one that is named is missed at the start."""
+    path = tmp_path / "merchandising.yaml"
+    assert refusals(lambda: rulebook.RuleBook(path, lambda: T)) == 0
+    assert refusals(lambda: rulebook.RuleBook(path, lambda: T, needed=True)) == 1
+    path.write_text(rule("block", "what: {products: [x]}"))
+    book = rulebook.RuleBook(path, lambda: T, needed=True)
+    path.unlink()
+
+    def look() -> list[str]:
+        book._looked_at = -rulebook.REFRESH_SECONDS
+        return [each.id for each in book.applying(queries=(), category=None, segment=None)]
+
+    assert refusals(lambda: [look(), look()]) == 1
+    assert look() == ["my-block"]
+    path.write_text("")
+    assert look() == []
+
+
+def refusals(act: Callable[[], object]) -> int:
+    """Warnings about the rules' file that something logs."""
+    with capture_logs() as logged:
+        act()
+    return [each["event"] for each in logged].count("merchandising.refused")
 
 
 def test_suggestions(client: TestClient) -> None:
@@ -163,6 +218,8 @@ def test_understanding_can_be_switched_off(
     off = gateway.settings.model_copy(update={"enable_query_enhancement": False})
     monkeypatch.setattr(gateway, "settings", off)
     assert search(client, "frozn pizza under 3", explain=True).understood.text == "frozn pizza under 3"
+    nothing = search(client, "blutoth xqzwv")
+    assert (nothing.total, nothing.relaxed, nothing.understood.text) == (0, [], "blutoth xqzwv")
 
 
 def test_what_understanding_did_is_counted(client: TestClient) -> None:

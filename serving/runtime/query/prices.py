@@ -17,8 +17,16 @@ _NUMBER: Final = r"\d{1,3}(?:,\d{2,3})+(?:\.\d{1,2})?|\d{1,9}(?:\.\d{1,2})?"
 _UNITS: Final = (
     r"(?:inch|inches|in|cm|mm|m|ft|feet|foot|kg|g|gm|gms|grams?|lbs?|oz|ml|l|ltr|lit(?:er|re)s?|gb|tb|mb|mp|hz|khz|mhz|"
     r"ghz|w|watts?|v|volts?|mah|dpi|rpm|fps|x|p|pcs?|pieces?|packs?|pk|ct|counts?|years?|yrs?|months?|days?|hours?|mins?|"
-    r"minutes?|seats?|seater|persons?|people|doors?|drawers?|ports?|cores?|inches|किलो|ग्राम|लीटर|साल)"
+    r"minutes?|seats?|seater|persons?|people|doors?|drawers?|ports?|cores?|inches|किलो|ग्राम|लीटर|साल|"
+    r"weeks?|nights?|yo|players?|guests?|users?|pax|servings?|pages?|layers?|ply|threads?|calories|calorie|k?cals?|kj|"
+    r"atm|psi|gsm|denier|tog|lumens?|lux|nits?|decibels?|db|degrees?|percent|km|kms|miles?|mph|kmph|kph|cc|bhp|mg|mcg|iu|"
+    r"wh|kw|kwh|kva|mbps|gbps|megapixels?|pixels?|carats?|karats?|stars|gallons?|acres?|"
+    r"saal|mahine|hafte|din|महीने|हफ़्ते|हफ्ते|दिन)"
 )
+"""What a number right before it counts or measures: that is no price. No words that products are called by."""
+_AGES: Final = 100
+"""Below it, "under 16 football kit" names an age as well as a price."""
+_YEARS: Final = (1900, 2099)
 
 
 def _amount(name: str) -> str:
@@ -89,6 +97,29 @@ def _named(match: re.Match[str]) -> bool:
     return any(found.get(name) for name in ("ca", "cb", "da", "db", "word", "price"))
 
 
+def like_years(first: int, last: int) -> bool:
+    """Whether two plain numbers look like years: "films from 2010 to 2015"."""
+    return all(_YEARS[0] <= each <= _YEARS[1] for each in (first, last))
+
+
+def _no_years(match: re.Match[str]) -> bool:
+    """Whether the two numbers are amounts, not years."""
+    said = match["a"], match["b"]
+    plain = all(each.isdigit() for each in said) and not (match["ka"] or match["kb"])
+    return _named(match) or not (plain and like_years(int(said[0]), int(said[1])))
+
+
+def _no_last_year(match: re.Match[str]) -> bool:
+    """Whether the number does not end a range: one that comes this far was of years ("2010 se 2015 tak")."""
+    return re.search(r"\d\s*(?:se|से)\s*$", match.string[: match.start()]) is None
+
+
+def _no_age(match: re.Match[str]) -> bool:
+    """Whether the one number is an amount: a low one before what is looked for is an age."""
+    words_follow = re.search(r"\w", match.string[match.end() :]) is not None
+    return _named(match) or match.start() > 0 or not words_follow or _amounts(match)["a"] >= _AGES
+
+
 def _rises(match: re.Match[str]) -> bool:
     """Whether the first number is the lower one: "max 2 over 500" is no pair of bounds."""
     amounts = _amounts(match)
@@ -109,22 +140,22 @@ _BEFORE: Final = r"(?<!\w)(?P<word>" + _PRICE_WORD + r")?"
 _NO_AGE: Final = r"(?<!\bfor )(?<!\bage )(?<!\baged )(?<!\bages )"
 _PRICE: Final = rf"\s*(?P<price>{_PRICE_WORD})?"
 _PATTERNS: Final[tuple[tuple[re.Pattern[str], str | None, str | None, Sense], ...]] = (
-    (_compiled(rf"{_BEFORE}(?:between|from)\s+{_A}\s*(?:and|to|-|&)\s*{_B}"), "a", "b", _always),
+    (_compiled(rf"{_BEFORE}(?:between|from)\s+{_A}\s*(?:and|to|-|&)\s*{_B}"), "a", "b", _no_years),
     (_compiled(rf"{_NO_AGE}{_BEFORE}(?:{_ABOVE}|{_MIN})\s*{_A}{_AND}(?:{_BELOW}|{_MAX})\s*{_B}"), "a", "b", _rises),
     (_compiled(rf"{_BEFORE}(?:{_BELOW}|{_MAX})\s*{_A}{_AND}(?:{_ABOVE}|{_MIN})\s*{_B}"), "b", "a", _falls),
     (_compiled(rf"{_BEFORE}{_A}\s*(?:{_ZYADA}){_AND}{_B}\s*(?:{_KAM}|{_ANDAR})(?!\w)"), "a", "b", _rises),
     (_compiled(rf"{_BEFORE}{_A}\s*(?:{_KAM}|{_ANDAR}){_AND}{_B}\s*(?:{_ZYADA})(?!\w)"), "b", "a", _falls),
     (_compiled(rf"{_BEFORE}{_A}\s*(?:se|से)\s+{_B}\s*(?:{_EDGE}(?:tak|beech|bich|तक|बीच)(?:\s+(?:me|mein|में))?)(?!\w)"),
-     "a", "b", _always),
+     "a", "b", _no_years),
     (_compiled(rf"{_BEFORE}{_A}\s*(?:to|-|\u2013|se|से)\s*{_B}"), "a", "b", _named),
     (_compiled(rf"{_BEFORE}{_A}\s*(?:{_KAM})(?!\w)"), None, "a", _always),
-    (_compiled(rf"{_BEFORE}{_A}\s*(?:{_ANDAR})(?!\w)"), None, "a", _always),
+    (_compiled(rf"{_BEFORE}{_A}\s*(?:{_ANDAR})(?!\w)"), None, "a", _no_last_year),
     (_compiled(rf"{_BEFORE}{_A}\s*(?:{_ZYADA})(?!\w)"), "a", None, _always),
     (_compiled(rf"{_BEFORE}{_A}\s*\+"), "a", None, _named),
-    (_compiled(rf"{_BEFORE}{_BELOW}\s*{_A}"), None, "a", _always),
+    (_compiled(rf"{_BEFORE}{_BELOW}\s*{_A}"), None, "a", _no_age),
     (_compiled(rf"{_BEFORE}{_MAX}{_PRICE}{_A}"), None, "a", _named),
     (_compiled(rf"{_BEFORE}{_MIN}{_PRICE}{_A}"), "a", None, _named),
-    (_compiled(rf"{_NO_AGE}{_BEFORE}{_ABOVE}\s*{_A}"), "a", None, _always),
+    (_compiled(rf"{_NO_AGE}{_BEFORE}{_ABOVE}\s*{_A}"), "a", None, _no_age),
     (_compiled(rf"(?<!\w)(?P<word>budget\s+(?:of\s+|is\s+)?){_A}"), None, "a", _always),
 )  # fmt: skip
 

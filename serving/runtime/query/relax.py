@@ -1,4 +1,7 @@
-"""What a query finds; when that is nothing, what softer ones find, in a declared order. Pure."""
+"""What a query finds; when that is nothing, what softer ones find, in a declared order. Pure.
+
+What a merchandising rule pins was not found by the query.
+"""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -45,11 +48,11 @@ def find(  # noqa: PLR0913
     page = {**page, "customer": customer}
     first = engine.search(understood, **page)
     given_up: list[str] = []
-    if first.total == 0 and lexicon is not None:
+    if first.matched == 0 and lexicon is not None:
         for what, asked in softer(understood, lexicon, refuse, engine.new_stems):
             given_up.append(what)
             found = engine.search(asked, **page)
-            if found.total:
+            if found.matched:
                 return found, asked, given_up
     return first, understood, []
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_contracts.errors import BadShop
-from data_contracts.merchandising import Rule, load_rules
+from data_contracts.merchandising import Rule, load_rules, read_rules
 from serving.runtime.merchandising import applying, arrange, blocked, pinned
 
 START = datetime(2017, 12, 1, tzinfo=UTC)
@@ -71,6 +71,32 @@ def test_rules_meet_in_order_and_a_pin_wins() -> None:
     assert [IDS[at] for at in arranged.order] == ["f", "a", "b", "e", "c", "d"]
     assert arranged.rules[5] == ("bury b", "pin p")
     assert arranged.rules[4] == ("bury b", "pin q")
+
+
+@pytest.mark.parametrize(
+    ("pins", "expected"),
+    [
+        ([("abc", 1), ("d", 2)], "abcdef"), ([("d", 2), ("fec", 1)], "fecdab"), ([("fe", 3), ("d", 3)], "abfedc"),
+        ([("d", 3), ("fe", 3)], "abdfec"), ([("f", 5), ("de", 4)], "abcdef"), ([("d", 40), ("ab", 40)], "cefdab"),
+        ([("d", 3), ("da", 1)], "dabcef"),
+    ],
+)  # fmt: skip
+def test_pins_that_want_the_same_place_take_the_next_free_one(pins: list[tuple[str, int]], expected: str) -> None:
+    """In order of position, then of the file; each rule's products keep their order."""
+    assert (
+        order(*(rule("pin", {"products": [*ids]}, position=at, id=f"p{i}") for i, (ids, at) in enumerate(pins)))
+        == expected
+    )
+
+
+def test_each_rule_says_how_many_products_it_moved() -> None:
+    """Two products are bread, of two that are pinned one is known, nothing is of the brand that is buried."""
+    boost = rule("boost", {"category": "bread"}, factor=2, id="boost")
+    pin = rule("pin", {"products": ["b", "zz"]}, position=1, id="pin")
+    none = rule("bury", {"brand": "Z"}, id="none")
+    assert arrange([boost, pin, none], ROWS, SCORES, ROW, Shelf(), last=NONE).touched == {
+        "boost": 2, "pin": 1, "none": 0,
+    }  # fmt: skip
 
 
 def test_a_pin_beyond_the_end_is_last_and_unknown_products_are_passed_over() -> None:
@@ -155,3 +181,5 @@ def test_a_shop_without_rules_has_none(tmp_path: Path) -> None:
     assert load_rules(tmp_path / "none.yaml") == []
     (tmp_path / "empty.yaml").write_text("# nothing yet\n")
     assert load_rules(tmp_path / "empty.yaml") == []
+    with pytest.raises(BadShop, match="found no file"):
+        read_rules(tmp_path / "none.yaml")

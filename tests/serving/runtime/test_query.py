@@ -83,11 +83,14 @@ def test_blanks_between_words_change_nothing(lexicon: Lexicon) -> None:
     [
         "monitor over 24 inch", "under 8gb", "20-30 pack", "windows 10", "for over 50", "usb 3.0", "tn-2110", "8 to 12",
         "note 10+", "iphone 11 max", "nike air max 90", "airpods max 2", "iphone 13 pro max 256",
-        "air max 90 for over 50",
+        "air max 90 for over 50", "movies from 2010 to 2015", "between 1990 and 1999 vinyl", "filmein 2010 se 2015 tak",
+        "under 16 football kit", "over 65 vitamins", "up to 20 guests", "games between 3 and 5 players",
+        "within 1 week", "watch under 5 atm", "less than 500 calories snack", "over 1000 thread count sheets",
+        "at least 4 players", "notebook over 200 pages", "under 5 saal", "over 18 board games",
     ],
 )  # fmt: skip
 def test_numbers_of_other_things_are_no_prices(query: str) -> None:
-    """A size, a version, an age, a code or a bare range bounds no price."""
+    """A size, a count, a version, an age, years, a code or a bare range bounds no price."""
     assert price_bounds(query, 2) is None
 
 
@@ -103,6 +106,12 @@ def test_numbers_of_other_things_are_no_prices(query: str) -> None:
         ("maximum 500", None, 500), ("airpods max 2 above 500", 500, None), ("air max 90 under 5000", None, 5_000),
         ("between 10 and 20k", 10_000, 20_000), ("10 se 20 hazar tak", 10_000, 20_000), ("₹20-30k", 20_000, 30_000),
         ("between 500 and 2k", 500, 2_000), ("between 2k and 5k", 2_000, 5_000),
+        ("under 1500 shoes", None, 1_500), ("shoes under 50 for men", None, 50), ("under 50", None, 50),
+        ("under $16 football kit", None, 16), ("under 16 rs football kit", None, 16), ("over 1k vitamins", 1_000, None),
+        ("2000 se kam wale jute", None, 2_000), ("50 se kam wale jute", None, 50), ("price under 16 kit", None, 16),
+        ("laptop between 20 and 30", 20, 30), ("from 500 to 2010", 500, 2_010), ("from $2010 to $2015", 2_010, 2_015),
+        ("between 1,900 and 2,050", 1_900, 2_050), ("phones under 2015", None, 2_015),
+        ("from 2k to 2050", 2_000, 2_050),
     ],
 )  # fmt: skip
 def test_both_ends_currencies_and_thousands(query: str, low: int | None, high: int | None) -> None:
