@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.errors import IndexNotGood
-from training.index import build_vector_index, recall
+from training.index import build_vector_index, query_recall, recall
 
 
 def unit(n: int) -> np.ndarray:
@@ -66,4 +66,5 @@ def test_recall_of_an_exact_index_is_one() -> None:
     vectors = unit(300)
     index = faiss.IndexFlatIP(16)
     index.add(vectors)
-    assert recall(index, vectors) == 1.0
+    assert recall(index, vectors, vectors[::3]) == 1.0
+    assert query_recall(index, -vectors[:5]) == 1.0
