@@ -25,6 +25,8 @@ FEW_QUERIES: Final = 5
 """Queries that a slice needs before it is judged by itself."""
 ASKED: Final = ("as written", "misspelt")
 _MODES: Final = ("ndcg_at_10", "ndcg_judged")
+_LIVE: Final = "_live"
+"""What ends the columns of the live release."""
 READINGS: Final[Mapping[str, Sequence[str]]] = {
     "nDCG@10 of judged products": (GATE,),
     "the mean of both readings of nDCG@10": _MODES,
@@ -143,9 +145,6 @@ def refuse_worse(scores: pd.DataFrame, live: pd.DataFrame, readings: Mapping[str
                     f"({gain.low:+.3f} to {gain.high:+.3f}); the live one stays: look at the worst queries with "
                     "`mercato evaluate search`"
                 )
-
-
-_LIVE: Final = "_live"
 
 
 def _parts(both: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
