@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
 from feature_repo.text import query_text
 from serving.runtime.query.lexicon import Lexicon, phrases
@@ -17,7 +18,7 @@ from serving.runtime.search import SearchResult
 from serving.runtime.shelf import Shelf
 from training.errors import IndexNotGood
 from training.search_jobs import Loaded
-from training.search_quality import DEPTH, Judgments, K, misspelt
+from training.search_quality import DEPTH, MISSPELT, NO_RESULT, Judgments, K, gets_typo, misspelt
 
 MIN_TYPO_KEPT: Final = 0.7
 """Share of the first K products that one edit per long word must leave in place. Corrections are made only when
@@ -46,9 +47,6 @@ PAIRS: Final = 150
 """Pairs of words compared, each kind; drawn by hash where a shop has more."""
 EXAMPLES: Final = 5
 """Queries that a failing behaviour names."""
-OTHERWISE_WRITTEN: Final = frozenset({"typo", "hinglish", "no-result"})
-"""Slices of a golden set that get no typo: they have theirs, or no answer to keep."""
-NO_RESULT: Final = "no-result"
 
 Answer = Callable[[str, int], tuple[SearchResult, list[str]]]
 """A query and the length of the page in; the gateway's answer and what it gave up to find it."""
@@ -84,7 +82,7 @@ class Behaviour:
     def __str__(self) -> str:
         if not self.queries:
             return f"not checked: {self.why_none}"
-        bar = f"needed {self.needed:.2f}" if self.needed else "no gate"
+        bar = f"needed {self.needed:.2f}" if self.needed else "no bar of its own"
         return f"{self.found:.3f} of {self.queries} queries, {bar}"
 
 
@@ -116,9 +114,8 @@ def refuse_misbehaving(found: Sequence[Behaviour]) -> None:
 
 def typos(answer: Answer, golden: Judgments | None) -> Behaviour:
     """Golden queries with one edit in each long word, against the queries as written."""
-    slices = {} if golden is None else golden.slices
-    pairs = [(query, misspelt(query)) for query, name in sorted(slices.items()) if name not in OTHERWISE_WRITTEN]
-    pairs = [(query, typo) for query, typo in pairs if typo != query]
+    queries = [] if golden is None else [query for query in sorted(golden.slices) if gets_typo(golden, query)]
+    pairs = [(query, misspelt(query)) for query in queries]
     none = "the shop has no golden set with a word to misspell"
     return Behaviour.of("typos", _kept(answer, pairs, K), MIN_TYPO_KEPT, none)
 
@@ -169,13 +166,37 @@ def brands(answer: Answer, shelf: Shelf) -> Behaviour:
 
 
 def unanswered(answer: Answer, golden: Judgments | None) -> Behaviour:
-    """Golden queries that nothing answers: search shows nothing, or says what it gave up. Reported, no gate."""
+    """Golden queries that nothing answers: search shows nothing, or says what it gave up.
+
+    No bar of its own: what gates is the share of the live release (`answered`).
+    """
     results = []
     for query, name in sorted(({} if golden is None else golden.slices).items()):
         if name == NO_RESULT:
             found, given_up = answer(query, K)
             results.append((float(not len(found.rows) or bool(given_up)), f"{query!r} shows {len(found.rows)}"))
     return Behaviour.of("no result", results, 0.0, "the shop has no golden set with such queries")
+
+
+def answered(answer: Answer, golden: Judgments, held: Collection[str]) -> pd.DataFrame:
+    """Whether each golden query is answered as it must be: columns query, slice and answered (0 or 1).
+
+    1 where the first page shows a product; of NO_RESULT, where it shows none or says what was given up. Queries that
+    get a typo are there once more, misspelt, as the slice MISSPELT.
+
+    Args:
+        answer: the gateway's path.
+        golden: the shop's judged queries.
+        held: products that count; a page of others shows none.
+    """
+    rows = [(query, name, query) for query, name in sorted(golden.slices.items())]
+    rows += [(query, MISSPELT, misspelt(query)) for query, _, _ in rows if gets_typo(golden, query)]
+    found = []
+    for query, name, asked in rows:
+        page, given_up = answer(asked, K)
+        shows = any(str(page.shelf.product_ids[row]) in held for row in page.rows)
+        found.append((query, name, float(bool(given_up) or not shows if name == NO_RESULT else shows)))
+    return pd.DataFrame(found, columns=["query", "slice", "answered"])
 
 
 def _kept(answer: Answer, pairs: Iterable[tuple[str, str]], depth: int) -> Iterator[tuple[float, str]]:

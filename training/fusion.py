@@ -15,7 +15,8 @@ from training.search_quality import Judgments
 
 UNJUDGED: Final = 0.15
 """Weight of a product that nobody judged, taken for wrong. 0 would trust whatever meaning alone finds, 1 would punish
-a product for being found for the first time; 0.1 to 0.5 measure alike (docs/search.md)."""
+a product for being found for the first time; between 0.1 and 0.3 both readings of nDCG@10 stay, .787 to .801 and .869
+to .892 (docs/decisions/0004)."""
 RIDGE: Final = 33.0
 """L2 penalty on the weights of standardised features, against a log loss that adds up to the number of rows."""
 _STEPS: Final = 50

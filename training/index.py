@@ -28,7 +28,7 @@ _PQ_WIDER: Final = 4
 """Times as many as were asked for are found by their product-quantised codes, which lose the order of near neighbours;
 the best of them are told by codes of one byte per number."""
 MIN_RECALL: Final = 0.98
-"""Share of the exact 100 nearest that an approximate index must find."""
+"""Share of the exact 100 nearest that an approximate index must find, to its own texts and to the golden queries."""
 _RECALL_AT: Final = 100
 _RECALL_QUERIES: Final = 200
 
@@ -126,27 +126,51 @@ def build_vector_index(
             index = faiss.IndexHNSWFlat(d, _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
             index.hnsw.efConstruction, index.hnsw.efSearch = _HNSW_BUILD, _HNSW_SEARCH
         index.add(vectors)
-        found = recall(index, vectors) if n >= exact_below else 1.0
-        if found < MIN_RECALL:
-            raise IndexNotGood(
-                f"the vector index over {n:,} texts finds {found:.3f} of the exact {_RECALL_AT} nearest, "
-                f"needed {MIN_RECALL}; raise the breadth of its search in training/index.py"
-            )
+        asked = vectors[:: max(n // _RECALL_QUERIES, 1)][:_RECALL_QUERIES]
+        found = refuse_low(recall(index, vectors, asked), n) if n >= exact_below else 1.0
         faiss.write_index(index, str(path))
     finally:
         faiss.omp_set_num_threads(threads)
     return found
 
 
-def recall(index: Any, vectors: NDArray[np.float32], queries: int = _RECALL_QUERIES) -> float:
-    """Share of the exact 100 nearest that the index finds, over texts taken at even distances, in [0, 1]."""
+def recall(index: Any, vectors: NDArray[np.float32], asked: NDArray[np.float32]) -> float:
+    """Share of the exact 100 nearest that the index finds, in [0, 1].
+
+    Args:
+        index: what is measured.
+        vectors: (n, d) what it holds, in its order.
+        asked: (q, d) what is looked for.
+    """
     k = min(_RECALL_AT, len(vectors))
-    asked = vectors[:: max(len(vectors) // queries, 1)][:queries]
     exact = asked @ vectors.T
     edge = np.partition(exact, exact.shape[1] - k, axis=1)[:, exact.shape[1] - k]
     _, found = index.search(asked, k)
     hits = [(exact[at, row[row >= 0]] >= edge[at] - 1e-6).sum() for at, row in enumerate(found)]
     return float(np.sum(hits) / (k * len(asked)))
+
+
+def query_recall(index: Any, asked: NDArray[np.float32]) -> float:
+    """`recall` of an index that was written, for (q, d) vectors of queries: they lie elsewhere than its texts.
+
+    Raises:
+        IndexNotGood: below MIN_RECALL.
+    """
+    return refuse_low(recall(index, index.reconstruct_n(0, index.ntotal), asked), index.ntotal)
+
+
+def refuse_low(found: float, n: int) -> float:
+    """The recall of an index over n texts.
+
+    Raises:
+        IndexNotGood: below MIN_RECALL.
+    """
+    if found < MIN_RECALL:
+        raise IndexNotGood(
+            f"the vector index over {n:,} texts finds {found:.3f} of the exact {_RECALL_AT} nearest, "
+            f"needed {MIN_RECALL}; raise the breadth of its search in training/index.py"
+        )
+    return found
 
 
 def write_vectors(path: Path, texts: list[str], vectors: NDArray[np.float32], *, encoder: str, until: datetime) -> None:

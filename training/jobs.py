@@ -174,7 +174,8 @@ def fit_retrieval(settings: Settings, model: str, until: datetime) -> dict[str, 
 def train_embeddings(settings: Settings, until: datetime) -> dict[str, Any]:
     """The refs of the encoder, its tokenizer and the vectors of every product text known before `until`.
 
-    The encoder is the one that the last tuning chose, or the pretrained one where none was.
+    The encoder is the one that the last tuning chose, or the pretrained one where none was. It encodes the texts that
+    the newest product vectors lack; they hold what it would make of the others (`embeddings.known_vectors`).
     """
     import tempfile
     from pathlib import Path
@@ -194,7 +195,8 @@ def train_embeddings(settings: Settings, until: datetime) -> dict[str, Any]:
             told |= {"encoder_choice": chosen.run_id, "search_pairs": chosen.pairs}
         else:
             model, tokenizer = embeddings.export_onnx(config, Path(folder))
-        vectors = embeddings.encode_texts(config, model, tokenizer, texts)
+        known = embeddings.known_vectors(ArtefactStore(paths.lake(settings)), until, paths.sha256_file(model))
+        vectors = embeddings.encode_texts(config, model, tokenizer, texts, known)
         promised = Reproducible.QUALITY if chosen else Reproducible.BYTES
         keep = partial(record, settings, fit_until=until, config=told, snapshots={}, reproducible=promised)
         encoder = keep("encoder", _copy(model), kind=Kind.ONNX)
@@ -207,7 +209,7 @@ def train_embeddings(settings: Settings, until: datetime) -> dict[str, Any]:
         fit_until=until,
         config=told,
         snapshots=snapshots,
-        metrics={"texts": len(texts)},
+        metrics={"texts": len(texts), "encoded": len(set(texts) - known.keys())},
         reproducible=Reproducible.QUALITY,
     )
     return _said(ref)

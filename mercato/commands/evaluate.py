@@ -39,7 +39,12 @@ def evaluate_search(release_id: Release = "", table: Table = False) -> None:
 
     settings = Settings()
     result = score(settings, _chosen(settings, release_id))
-    show(result["rows"] if table else result, table=table)
+    if not table:
+        show(result)
+        return
+    show(result["rows"], table=True)
+    show(result["behaviours"], table=True)
+    show({name: result[name] for name in ("p50_ms", "p95_ms")}, table=True)
 
 
 @evaluate.command("intent")

@@ -52,13 +52,11 @@ class Encoder:
         (vectors,) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
         return np.asarray(vectors, dtype=np.float32)
 
-    def encode_all(self, texts: Sequence[str], *, batch: int = 64) -> NDArray[np.float32]:
-        """(len(texts), d) float32 unit vectors in the order given, batched by length so that little is padded."""
-        order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), texts[i]))
-        parts = [self.encode([texts[i] for i in order[at : at + batch]]) for at in range(0, len(order), batch)]
-        if not parts:
-            return np.empty((0, 0), dtype=np.float32)
-        stacked = np.concatenate(parts)
-        result = np.empty_like(stacked)
-        result[order] = stacked
-        return result
+    def encode_all(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(len(texts), d) float32 unit vectors in the order given.
+
+        A text a call, as queries are encoded: a vector depends on nothing but its text. In a batch, int8 activations
+        share one scale, and a text's vector would change with its neighbours.
+        """
+        parts = [self.encode([text]) for text in texts]
+        return np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)

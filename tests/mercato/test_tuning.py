@@ -205,6 +205,29 @@ def test_a_tuned_encoder_that_finds_no_more_stays_on_the_shelf(
     assert newest(settings, "chosen_encoder") == sha256_file(model)
 
 
+def test_only_new_texts_are_encoded_and_the_vectors_are_those_of_encoding_all(
+    settings: Settings, config: TuningConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of forty products is renamed: one text is encoded, one is gone. Other code, or another encoder: all again."""
+    monkeypatch.setattr(embeddings, "EncoderConfig", lambda: EncoderConfig(base_model=config.base_model, threads=1))
+    jobs.train_embeddings(settings, AT)
+    names = [name for _, name in PRODUCTS]
+    land(settings, LATER - timedelta(days=1), ["lamp in gold", *names[1:]])
+    assert jobs.train_embeddings(settings, LATER)["encoded"] == 1
+    kept = newest(settings, "product_vectors")
+    assert jobs.train_embeddings(settings, LATER)["encoded"] == 0
+    encoder = newest(settings, "encoder")
+    assert len(embeddings.known_vectors(store(settings), LATER, encoder)) == len(set(names))
+    assert embeddings.known_vectors(store(settings), LATER, "another") == {}
+    with monkeypatch.context() as patch:
+        patch.setattr(embeddings, "code_revision", lambda: "other")
+        assert jobs.train_embeddings(settings, LATER)["encoded"] == len(set(names))
+    assert newest(settings, "product_vectors") == kept
+    Path(store(settings).lake.path("artefacts", kept)).unlink()
+    assert jobs.train_embeddings(settings, LATER)["encoded"] == len(set(names))
+    assert newest(settings, "product_vectors") == kept
+
+
 def test_an_index_of_the_fp32_encoder_cannot_be_served_with_its_int8_form(
     settings: Settings, config: TuningConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

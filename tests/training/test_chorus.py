@@ -1,18 +1,20 @@
 """The Chorus sample, from zipped JSON to a judged index: a shop that is a catalogue alone."""
 
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import structlog
 
 from data_contracts.shop import load_shop
 from mercato import paths
 from mercato.identity import identity
-from mercato.search_quality import evaluate_search, judge_index
+from mercato.search_quality import evaluate_search, judge_index, refuse_losses
 from mercato.settings import Settings
 from mercato.stores.routing import routing_store
 from serving.runtime import diversity, search
@@ -23,7 +25,7 @@ from serving.runtime.understanding import Bounds
 from serving.trial import parse
 from tests.serving.small_release import write_encoder
 from training import embeddings, golden, jobs, query_log, search_jobs, search_quality
-from training.behaviour import behaviours, refuse_misbehaving, unanswered
+from training.behaviour import answered, behaviours, refuse_misbehaving, unanswered
 from training.clean import clean
 from training.errors import IndexNotGood
 from training.extract import extract
@@ -58,10 +60,12 @@ def sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(golden, "read", lambda _: golden_sample())
 
 
-def golden_sample() -> golden.Judgments:
-    import pandas as pd
+def golden_frame() -> pd.DataFrame:
+    return pd.read_csv(SAMPLE / "golden.csv", dtype={"product_id": str})
 
-    return golden.Judgments.of(pd.read_csv(SAMPLE / "golden.csv", dtype={"product_id": str}))
+
+def golden_sample() -> golden.Judgments:
+    return golden.Judgments.of(golden_frame())
 
 
 def test_an_array_of_sparse_objects_becomes_clean_products(settings: Settings) -> None:
@@ -139,12 +143,56 @@ def test_a_search_that_is_broken_on_purpose_fails_its_gate(
         refuse_misbehaving(found)
 
 
-def test_queries_that_nothing_answers_are_reported_and_gate_nothing(loaded: Loaded) -> None:
+def test_queries_that_nothing_answers_have_no_bar_of_their_own(loaded: Loaded) -> None:
     """One finds nothing, one finds products by a word that it shares: half, and no refusal."""
     judged = golden.Judgments({"zzzz": {}, "gaming sofa": {}}, {"zzzz": "no-result", "gaming sofa": "no-result"})
     found = unanswered(loaded.answer, judged)
     assert (found.found, found.queries, found.holds) == (0.5, 2, True)
-    assert str(found) == "0.500 of 2 queries, no gate"
+    assert str(found) == "0.500 of 2 queries, no bar of its own"
+
+
+def behind(search: Loaded, products: list[int]) -> Loaded:
+    """The same search that shows these rows before all others, whatever was asked."""
+    engine = copy(search.engine)
+
+    def after(*args: Any, **page: Any) -> SearchResult:
+        found = search.engine.search(*args, **page)
+        return replace(
+            found, rows=np.array([*products, *(row for row in found.rows if row not in products)], dtype=np.int32)
+        )
+
+    engine.search = after  # type: ignore[method-assign]
+    return replace(search, engine=engine)
+
+
+def test_judged_products_that_leave_the_first_page_are_a_loss_unless_what_came_is_new(loaded: Loaded) -> None:
+    """The order of judged products is what it was, and still the index is refused: nobody sees them any more.
+
+    When the live release does not hold what stands before them, nothing is lost.
+    """
+    frame = golden_frame()
+    judgments = golden.Judgments.of(frame[frame["query"] != "gaming mouse"])  # its mice are what nobody judged
+    judged = {product for grades in judgments.grades.values() for product in grades}
+    worse = behind(loaded, [row for product, row in loaded.engine.row.items() if product not in judged][:10])
+    refuse_losses(loaded, loaded, judgments)
+    with pytest.raises(IndexNotGood, match=r"on all queries .* in the mean of both readings"):
+        refuse_losses(worse, loaded, judgments)
+    before = copy(loaded.engine)
+    ids = [str(each) for each in before.shelf.product_ids]
+    before.shelf = replace(before.shelf, product_ids=[each if each in judged else f"old {each}" for each in ids])
+    refuse_losses(worse, replace(loaded, engine=before), judgments)
+
+
+def test_a_query_is_answered_when_its_first_page_shows_something(loaded: Loaded) -> None:
+    """Misspelt too; one that nothing answers, when it shows nothing. Products that are gone show nothing."""
+    judged = golden.Judgments.of(golden_frame().assign(slice="head"))
+    silent = golden.Judgments({"zzzz": {}}, {"zzzz": "no-result"})
+    held = set(loaded.engine.row)
+    found = answered(loaded.answer, judged, held)
+    assert set(found["slice"]) == {"head", "misspelt (simulated)"}
+    assert found["answered"].all()
+    assert not answered(loaded.answer, judged, set())["answered"].any()
+    assert answered(loaded.answer, silent, held)["answered"].all()
 
 
 def older_format(_settings: Settings, _release_id: str) -> Loaded:

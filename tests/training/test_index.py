@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.errors import IndexNotGood
-from training.index import build_vector_index, recall
+from training.index import build_vector_index, query_recall, recall
 
 
 def unit(n: int) -> np.ndarray:
@@ -29,13 +29,20 @@ def test_above_a_size_the_index_is_approximate_finds_nearly_all_and_is_reproduci
 
 
 def test_an_index_that_finds_too_little_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gate is recall against exact search, not hope."""
+    """The gate is recall against exact search, not hope; of queries too, once the index is written."""
+    import faiss
+
     monkeypatch.setattr("training.index._HNSW_SEARCH", 1)
     monkeypatch.setattr("training.index._HNSW_LINKS", 2)
     monkeypatch.setattr("training.index._HNSW_BUILD", 4)
     with pytest.raises(IndexNotGood, match="of the exact 100 nearest"):
         build_vector_index(unit(3_000), tmp_path / "index", exact_below=1_000)
     assert not (tmp_path / "index").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("training.index.MIN_RECALL", 0.0)
+        build_vector_index(unit(3_000), tmp_path / "index", exact_below=1_000)
+    with pytest.raises(IndexNotGood, match=r"over 3,000 texts finds .* of the exact 100 nearest"):
+        query_recall(faiss.read_index(str(tmp_path / "index")), -unit(50))
 
 
 def test_codes_find_as_much_as_whole_vectors_must(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,4 +73,5 @@ def test_recall_of_an_exact_index_is_one() -> None:
     vectors = unit(300)
     index = faiss.IndexFlatIP(16)
     index.add(vectors)
-    assert recall(index, vectors) == 1.0
+    assert recall(index, vectors, vectors[::3]) == 1.0
+    assert query_recall(index, -vectors[:5]) == 1.0

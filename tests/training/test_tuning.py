@@ -90,6 +90,11 @@ def test_less_than_a_batch_is_refused(config: TuningConfig, tmp_path: Path) -> N
         TuningConfig(batch_size=1)
 
 
+def test_the_base_model_is_one_setting() -> None:
+    """What is tuned is what is served untuned."""
+    assert TuningConfig.model_fields["base_model"].default == EncoderConfig().base_model
+
+
 def test_no_more_pairs_are_prepared_than_the_steps_can_read(config: TuningConfig) -> None:
     """Two steps of 8 read 16 of the 32 pairs, always the same; without a limit all are used."""
     some = config.model_copy(update={"max_steps": 2})
@@ -108,3 +113,14 @@ def test_int8_is_close(base: Path, tmp_path: Path) -> None:
     assert np.allclose(np.linalg.norm(other, axis=1), 1, atol=1e-5)
     assert (one * other).sum(axis=1).min() > 0.98
     assert not np.array_equal(one, other)
+
+
+def test_a_vector_depends_on_its_text_alone(base: Path, tmp_path: Path) -> None:
+    """Neighbours change no bit of it, of int8 neither; a vector that is known is not made again."""
+    config, texts = EncoderConfig(base_model=str(base)), PAIRS["positive"].tolist()
+    model, tokenizer = export_onnx(config, tmp_path)
+    for each in (model, quantise(model, tokenizer, tmp_path / "int8.onnx", texts)):
+        together = encode_texts(config, each, tokenizer, texts)
+        assert np.array_equal(together[3:4], encode_texts(config, each, tokenizer, texts[3:4]))
+        known = {texts[0]: -together[0]}
+        assert np.array_equal(encode_texts(config, each, tokenizer, texts[:2], known), [-together[0], together[1]])
