@@ -80,14 +80,18 @@ def extract_arrived(settings: Settings, table: str, at: datetime) -> dict[str, A
     days = sorted({each.ds for each in manifests(lake, "raw", table) if each.history} | quiet_days(lake, table))
     since = min(shop.day_bounds(days[-1])[1], until) if days else shop.window()[0]
     rows = late = 0
+    told: dict[str, Any] = {}
     if since < until:
-        rows = int(extract_table(settings, table, since, until)["rows"])
+        told = extract_table(settings, table, since, until)
+        rows = int(told["rows"])
     if days and shop.day_start(days[0]) < since:
         before = {"since": shop.day_start(days[0]), "until": since}
-        late = extract(lake, shop, table, **before, observed_at=at).new_rows
+        looked = extract(lake, shop, table, **before, observed_at=at)
+        late, told = looked.new_rows, told or _plain(looked)
     unclean = [day for day in _unclean(lake, table) if shop.day_start(day) < until]
     first = shop.day_start(unclean[0]).isoformat() if unclean else None
-    return {"table": table, "since": first, "until": until.isoformat(), "rows": rows, "late_rows": late}
+    seen = {name: told[name] for name in ("read", "outside_history", "outside_history_example") if told}
+    return {"table": table, "since": first, "until": until.isoformat(), "rows": rows, "late_rows": late, **seen}
 
 
 def _unclean(lake: paths.Lake, table: str) -> list[date]:

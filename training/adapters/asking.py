@@ -73,7 +73,7 @@ class Asking:
         if asked is not None:
             return asked
         pause = self.throttled if answer is not None and answer.status_code == _TOO_MANY else self.pause
-        return min(pause * 2 ** (state.attempt_number - 1), self.longest)
+        return min(pause * 2.0 ** (state.attempt_number - 1), self.longest)
 
 
 def _may_help(error: BaseException) -> bool:
