@@ -20,6 +20,9 @@ if find_spec("redis"):  # its errors are no OSErrors, and Airflow imports what a
 
 RETRY_BY_KIND = ExceptionRetryPolicy(
     rules=[
+        RetryRule(
+            "training.errors.SourceBusy", RetryAction.RETRY, timedelta(hours=1), "a server asked for a long pause"
+        ),
         RetryRule("mercato.errors.TransientError", RetryAction.RETRY, timedelta(seconds=30), "a dependency was away"),
         RetryRule("mercato.errors.MercatoError", RetryAction.FAIL, reason="the same input fails again"),
         RetryRule(

@@ -5,6 +5,7 @@ from datetime import datetime
 from data_contracts.lake import as_of, connect
 from data_contracts.partitions import manifests, part_path
 from data_contracts.shop import Shop
+from data_contracts.tables import SourceType
 from mercato import paths
 from mercato.demo_state import TRUTH
 from mercato.identity import identity
@@ -53,12 +54,13 @@ def _ids(settings: Settings, shop: Shop) -> dict[str, str]:
     """customer_key -> the shop's own id, for every customer in raw/ (the map itself cannot be read backwards)."""
     column = shop.table("transactions").mapping["customer_key"].identity
     people = identity(settings)
-    found = _raw_ids(settings, column)
+    found = _raw_ids(settings, column, shop.table("transactions").columns[column])
     return {key: each for each in found if (key := people.find(shop.name, each))}
 
 
-def _raw_ids(settings: Settings, column: str) -> list[str]:
+def _raw_ids(settings: Settings, column: str, stated: SourceType) -> list[str]:
     from training.mapping import customer_ids
 
     lake = paths.lake(settings)
-    return customer_ids(connect(), [part_path(lake, each) for each in manifests(lake, "raw", "transactions")], column)
+    raw = [part_path(lake, each) for each in manifests(lake, "raw", "transactions")]
+    return customer_ids(connect(), raw, column, stated)

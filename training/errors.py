@@ -31,12 +31,20 @@ class SourceChanged(TrainingError):
     """A source has other rows now for a day that was extracted before; history is not rewritten unasked."""
 
 
+class RowsLost(TrainingError):
+    """A step would have left fewer or more rows than it took in; nothing was written."""
+
+
 class RawLetGo(TrainingError):
     """Raw days were let go that an extraction must compare with, or whose lines are part of the totals to clean."""
 
 
 class SourceDown(TransientError):
     """A database or API did not answer, however often it was asked."""
+
+
+class SourceBusy(SourceDown):
+    """A server asks for a long pause: asked again at once, it would only refuse again."""
 
 
 class IndexNotGood(TrainingError):

@@ -34,10 +34,11 @@ from data_contracts.sources import EventLog
 from data_contracts.tables import Table
 from mercato.paths import Lake
 from training.adapters import Adapter, open_source
+from training.counting import Counted
 from training.days import by_known_at, chunks, each_day, in_order, split_by_day
-from training.errors import RawLetGo, SourceChanged
+from training.errors import RawLetGo, RowsLost, SourceChanged
 from training.mapping import rejected
-from training.moments import UTC_TIME, event_time, later, timestamp
+from training.moments import UTC_TIME, event_time, later, microseconds, timestamp
 from training.raw import TYPES, read_raw
 from training.staging import staging
 
@@ -55,17 +56,27 @@ _FITS = {
 
 @dataclass(frozen=True, slots=True)
 class TableReport:
-    """What an extraction left in `raw/`."""
+    """What an extraction left in `raw/`, and what it left out: `read` = `rows` + `repeats` + `other_days`."""
 
     table: str
     since: datetime
     until: datetime
     rows: int
-    """Rows of the source in the interval."""
+    """Rows of the source in the interval, with the late ones that became known at its start."""
     days: int
     """Partitions that hold them."""
     new_rows: int
     """Rows that raw did not have before."""
+    read: int
+    """Rows that the source gave."""
+    repeats: int
+    """Rows of the interval that change nothing, where the table is one of changes."""
+    other_days: int
+    """Rows that were known before or after the interval."""
+    outside_history: int
+    """Rows of other days that were known before the shop's history, or after it and the interval."""
+    outside_history_example: str
+    """When one of them was known, UTC; empty without any."""
     source_digest: str
 
 
@@ -120,6 +131,7 @@ def extract(  # noqa: PLR0913 - the window has two ends
         SourceMissing, CorruptFile, SchemaMismatch: the source cannot be used.
         SourceChanged: an extracted day has other rows now, and `observed_at` was not given.
         NoWindow: the window is not whole business days.
+        RowsLost: the rows written and left out are not those that the source gave.
         RawLetGo: retention has let go raw days of the interval, or of the overlap before it.
         OutOfSpace: the disk is full.
     """
@@ -134,15 +146,34 @@ def extract(  # noqa: PLR0913 - the window has two ends
                 f"in shops/{shop.name}.yaml (and then its mapping)"
             )
         job = _Job(lake, shop, table, source.digest(), con, folder)
-        rows = _staged(job, source, since, until)
+        rows, counted, other_days = _staged(job, source, since, until)
         if observed_at is not None:
             found, written, new = _add_corrections(job, rows, out, days[0], observed_at)
         else:
-            found, written, new = _write_history(job, rows, out, days)
+            found, written, new = _write_history(job, rows, out)
+        if found + counted.repeats + other_days != counted.read:
+            raise RowsLost(
+                f"the source of {shop.name}.{table} gave {counted.read:,} rows, and {found:,} of the interval, "
+                f"{counted.repeats:,} repeats and {other_days:,} of other days were found; nothing was written, run it "
+                "again when the source is at rest"
+            )
     if observed_at is None:
         there = {each.ds for each in manifests(lake, "raw", table, days[0], days[-1]) if each.history}
         note_quiet(lake, table, [day for day in days if day not in there])
-    return TableReport(table, since, until, found, written, new, job.digest)
+    return TableReport(
+        table=table,
+        since=since,
+        until=until,
+        rows=found,
+        days=written,
+        new_rows=new,
+        read=counted.read,
+        repeats=counted.repeats,
+        other_days=other_days,
+        outside_history=counted.outside_history,
+        outside_history_example=counted.strange,
+        source_digest=job.digest,
+    )
 
 
 def _need_raw(lake: Lake, shop: Shop, table: str, first: date, last: date) -> None:
@@ -175,42 +206,73 @@ def misfits(spec: Table, source: Adapter) -> list[str]:
     return wrong
 
 
-def _staged(job: _Job, source: Adapter, since: datetime, until: datetime) -> Any:
-    """The source's columns plus `event_time` and `known_at` of the rows known in [since, until).
+def _staged(job: _Job, source: Adapter, since: datetime, until: datetime) -> tuple[Any, Counted, int]:
+    """(rows known in [since, until), count of all that the source gave, how many of them are of other days).
 
-    SchemaMismatch when a row has no time.
+    The rows have the source's columns plus `event_time` and `known_at`. SchemaMismatch when one has no time.
     """
     spec = job.spec
     overlap = since - spec.known_at.overlap
     rows = source.relation(job.con, job.shop.window()[0] if spec.changes else overlap, until).select(*job.columns)
     if spec.event_time.lookup:
-        other = open_source(job.shop.table(spec.event_time.lookup), job.folder)
-        begin, end = job.shop.window()
-        told = other.relation(job.con, begin, max(end, until))
-        told = told.select(spec.event_time.by, spec.event_time.timestamp).distinct()
+        told = _looked_up(job, until)
         rows = rows.left_join(told, spec.event_time.by).select(*job.columns, spec.event_time.timestamp)
     rows = _known(job, _dated(job, rows))
-    rows = _changing(rows, spec) if spec.changes else rows
-    rows = rows.filter(_.known_at.isnull() | ((_.known_at >= overlap) & (_.known_at < until)))
+    rows = rows.mutate(_repeat=_repeats(rows, spec) if spec.changes else ibis.literal(False))
+    begin, end = job.shop.window()
+    counted = Counted(overlap, until, (begin, max(end, until)))
+    rows = counted.keep(job.con, rows, rows["_repeat"])
     rows = job.con.create_table("staged", rows.select(*dict.fromkeys([*job.columns, "event_time", "known_at"])))
-    undated = rows.filter(_.known_at.isnull())
-    count = int(undated.count().to_pyarrow().as_py())
+    undated = rows.filter(microseconds(_.known_at).isnull())  # an infinite one is none either
+    count = _count(undated)
     if count:
         example = job.example(undated.select(*job.columns).limit(1).to_pyarrow())
         raise SchemaMismatch(
             f"{count:,} rows of {job.shop.name}.{job.table} have no event time or none at which they were known, "
             f"e.g. {example}; correct the source or the rules `event_time` and `known_at` in shops/{job.shop.name}.yaml"
         )
+    other_days = counted.read - counted.repeats - counted.kept
     if not spec.known_at.overlap:
-        return rows
-    return rows.filter(_.known_at >= since).union(_late(job, rows.filter(_.known_at < since), since))
+        return rows, counted, other_days
+    early = rows.filter(_.known_at < since)
+    late = job.con.create_table("late", _late(job, early, since))
+    other_days += _count(early) - _count(late)
+    return rows.filter(_.known_at >= since).union(late), counted, other_days
+
+
+def _count(rows: Any) -> int:
+    return int(rows.count().to_pyarrow().as_py())
+
+
+def _looked_up(job: _Job, until: datetime) -> Any:
+    """The time of each value of `by` in the other table; SchemaMismatch when a value has two."""
+    rule = job.spec.event_time
+    other = open_source(job.shop.table(rule.lookup), job.folder)
+    begin, end = job.shop.window()
+    rows = other.relation(job.con, begin, max(end, until))
+    told = job.con.create_table("looked_up", rows.select(rule.by, rule.timestamp).distinct())
+    times = (
+        told.filter(told[rule.by].notnull()).group_by(rule.by).agg(n=_.count(), found=told[rule.timestamp].collect())
+    )
+    twice = times.filter(_.n > 1).order_by(rule.by)
+    count = _count(twice)
+    if count:
+        first = twice.limit(1).to_pyarrow().to_pylist()[0]
+        found = ", ".join(sorted(str(each) for each in first["found"]))
+        raise SchemaMismatch(
+            f"{job.shop.name}.{rule.lookup} has several {rule.timestamp} for {count:,} of its {rule.by}, e.g. "
+            f"{found} for {first[rule.by]!r}; {job.table} reads its event time there and needs one: correct "
+            f"{rule.lookup}, or `event_time` of {job.table} in shops/{job.shop.name}.yaml"
+        )
+    return told
 
 
 def _late(job: _Job, early: Any, since: datetime) -> Any:
     """Rows of the overlap that days which were extracted lack: seen first from `since` on, and so known from then."""
     first, last = job.shop.business_day(since - job.spec.known_at.overlap), job.shop.business_day(since - _TICK)
-    extracted = [each.ds for each in manifests(job.lake, "raw", job.table, first, last) if each.history]
-    bounds = [job.shop.day_bounds(day) for day in extracted]
+    extracted = {each.ds for each in manifests(job.lake, "raw", job.table, first, last) if each.history}
+    extracted |= {day for day in quiet_days(job.lake, job.table) if first <= day <= last}
+    bounds = [job.shop.day_bounds(day) for day in sorted(extracted)]
     inside = [(early.known_at >= start) & (early.known_at < end) for start, end in bounds]
     unseen = _unseen(job, early.filter(ibis.or_(ibis.literal(False), *inside)), first, last)
     return unseen.mutate(known_at=ibis.literal(since, UTC_TIME))
@@ -225,15 +287,13 @@ def _known(job: _Job, rows: Any) -> Any:
     return rows.mutate(known_at=later(rows.event_time, rule.delay))
 
 
-def _changing(rows: Any, spec: Table) -> Any:
-    """The rows that change something; what the shop rejects is compared apart, so that it makes no versions."""
+def _repeats(rows: Any, spec: Table) -> Any:
+    """Whether each row changes nothing; what the shop rejects is compared apart, so that it makes no versions."""
     assert spec.changes is not None  # noqa: S101 - asked by the caller
     noise = ibis.or_(ibis.literal(False), *rejected(rows, spec).values())
-    rows = rows.mutate(_noise=noise)
-    before = ibis.window(group_by=[spec.changes.of, "_noise"], order_by=["event_time", *spec.columns])
+    before = ibis.window(group_by=[rows[spec.changes.of], noise], order_by=["event_time", *spec.columns])
     same = [rows[name].identical_to(rows[name].lag().over(before)) for name in spec.changes.columns]
-    rows = rows.mutate(_same=ibis.and_(*same) & (ibis.row_number().over(before) > 0))
-    return rows.filter(~_._same).drop("_same", "_noise")  # noqa: SLF001 - an Ibis column, not an attribute
+    return ibis.and_(*same) & (ibis.row_number().over(before) > 0)
 
 
 def _dated(job: _Job, rows: Any) -> Any:
@@ -254,14 +314,9 @@ def _told(job: _Job, rows: Any, column: str, name: str, instant: Callable[[Any],
     return rows.left_join(told, column).select(*rows.columns, "_at").mutate(**{name: _["_at"]}).drop("_at")
 
 
-def _write_history(job: _Job, rows: Any, out: Partitions, days: list[date]) -> tuple[int, int, int]:
-    """(rows, partitions, new rows) of a plain extraction.
-
-    Where windows overlap a day without rows is written too: the next window must know that it was extracted.
-    """
+def _write_history(job: _Job, rows: Any, out: Partitions) -> tuple[int, int, int]:
+    """(rows, partitions, new rows) of a plain extraction."""
     counts = _rows_per_day(job.shop, rows)
-    if job.spec.known_at.overlap:
-        counts = {day: counts.get(day, 0) for day in days}
     there = manifests(job.lake, "raw", job.table)
     other_rule = any(each.inputs.get("known_at") != _rule(job.spec) for each in there if each.history)
     new, quiet = 0, quiet_days(job.lake, job.table)
@@ -318,14 +373,14 @@ def _reconcile(  # noqa: PLR0913 - a day's rows, those that are there, and wheth
             "params) to take them in as known from now on, or state how late rows may come as known_at.overlap in "
             f"shops/{job.shop.name}.yaml"
         )
-    if missing.num_rows or there is not None or job.spec.known_at.overlap:
+    if missing.num_rows or there is not None:
         _merge(job, out, day, missing, history=True)
     return int(missing.num_rows)
 
 
 def _add_corrections(job: _Job, rows: Any, out: Partitions, first: date, observed_at: datetime) -> tuple[int, int, int]:
     """(rows looked over, partitions written, new rows): unseen rows go to the day of `observed_at`."""
-    found = int(rows.count().to_pyarrow().as_py())
+    found = _count(rows)
     unseen = _unseen(job, rows, first).mutate(known_at=ibis.literal(observed_at, "timestamp('UTC')"))
     missing = in_order(unseen.to_pyarrow(), job.order)
     day = job.shop.business_day(observed_at)

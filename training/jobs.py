@@ -82,14 +82,18 @@ def extract_arrived(settings: Settings, table: str, at: datetime) -> dict[str, A
     days = sorted(extracted | quiet_days(lake, table) | set(gone))
     since = min(shop.day_bounds(days[-1])[1], until) if days else shop.window()[0]
     rows = late = 0
+    told: dict[str, Any] = {}
     if since < until:
-        rows = int(extract_table(settings, table, since, until)["rows"])
+        told = extract_table(settings, table, since, until)
+        rows = int(told["rows"])
     again = _after(shop, table, gone[-1]) if gone else shop.day_start(days[0]) if days else since
     if again < since:
-        late = extract(lake, shop, table, since=again, until=since, observed_at=at).new_rows
+        looked = extract(lake, shop, table, since=again, until=since, observed_at=at)
+        late, told = looked.new_rows, told or _plain(looked)
     unclean = [day for day in _unclean(lake, table) if shop.day_start(day) < until]
     first = shop.day_start(unclean[0]).isoformat() if unclean else None
-    return {"table": table, "since": first, "until": until.isoformat(), "rows": rows, "late_rows": late}
+    seen = {name: told[name] for name in ("read", "outside_history", "outside_history_example") if told}
+    return {"table": table, "since": first, "until": until.isoformat(), "rows": rows, "late_rows": late, **seen}
 
 
 def _after(shop: Shop, table: str, gone: date) -> datetime:

@@ -94,7 +94,10 @@ class Past:
     days: list[date]
     until: datetime
     raw: list[Manifest]
-    """Six weeks up to the window's end, the window included; further back the newest alone."""
+    """Six weeks up to the window's end, the window included; further back the newest alone.
+
+    No event of theirs is later than the end of the day on which it was known.
+    """
     clean: list[Manifest]
     """Six weeks before the window."""
 
@@ -107,7 +110,15 @@ class Past:
         if not raw:
             older = [each for each in lake.days("raw", table) if each < first.isoformat()]
             raw = manifests(lake, "raw", table, *[date.fromisoformat(older[-1])] * 2) if older else []
+        raw = [_until_its_day(shop, each) for each in raw]
         return cls(days, until, raw, manifests(lake, "clean", table, first, days[0] - timedelta(days=1)))
+
+
+def _until_its_day(shop: Shop, found: Manifest) -> Manifest:
+    """A day's manifest whose newest event is of that day at the latest: a date that is wrong makes no table fresh."""
+    end = shop.day_bounds(found.ds)[1]
+    newest = found.event_time_max
+    return found.model_copy(update={"event_time_max": end}) if newest and newest > end else found
 
 
 def judge(contract: Contract, tally: Tally, days: int, past: Past | None) -> list[Measured]:

@@ -10,7 +10,7 @@ from ibis import _
 from data_contracts.checks import UNREADABLE
 from data_contracts.contract import Column, Contract
 from data_contracts.shop import Shop
-from data_contracts.tables import Mapped, Table
+from data_contracts.tables import Mapped, SourceType, Table
 from mercato.identity import Identity
 from training.moments import UTC_TIME, timestamp, week_start
 from training.raw import read_raw
@@ -30,6 +30,10 @@ class Customers:
 
     keys: Any
     """Ibis table (`_id`, `_key`), or None when the table holds no customers."""
+    column: str = ""
+    """Source column with the shop's own ids."""
+    stated: SourceType = "string"
+    """Its type in the shop's YAML."""
 
     @classmethod
     def of(cls, con: Any, shop: Shop, table: str, identity: Identity, raw_paths: list[str]) -> Self:
@@ -37,25 +41,34 @@ class Customers:
         columns = [rule.identity for rule in shop.table(table).mapping.values() if rule.identity]
         if not columns or not raw_paths:
             return cls(None)
-        ids = customer_ids(con, raw_paths, columns[0])
+        stated = shop.table(table).columns[columns[0]]
+        ids = customer_ids(con, raw_paths, columns[0], stated)
         found = identity.keys(shop.name, ids)
         frame = pa.table(
             {"_id": pa.array(ids, pa.string()), "_key": pa.array([found[each] for each in ids], pa.string())}
         )
-        return cls(ibis.memtable(frame))
+        return cls(ibis.memtable(frame), columns[0], stated)
 
 
-def customer_ids(con: Any, raw_paths: list[str], column: str) -> list[str]:
-    """The shop's own ids of all customers in some raw files, sorted."""
-    raw = read_raw(con, raw_paths, {column: "string"})
-    found = raw.select(_id=_id_text(raw[column])).filter(_._id.notnull()).distinct()  # noqa: SLF001 - an Ibis column
+def customer_ids(con: Any, raw_paths: list[str], column: str, stated: SourceType) -> list[str]:
+    """The shop's own ids of all customers in some raw files, sorted; `stated`: the column's type in the shop's YAML."""
+    raw = read_raw(con, raw_paths, {column: stated})
+    found = raw.select(_id=_id_text(raw[column], stated)).filter(_._id.notnull()).distinct()  # noqa: SLF001 - an Ibis column
     return sorted(found.to_pyarrow()["_id"].to_pylist())
 
 
-def _id_text(value: Any) -> Any:
-    """An id as text; a number without its decimal point, which only says that ids were missing beside it."""
-    whole = value.cast("int64") if value.type().is_floating() else value
-    return whole.cast("string")
+def _id_text(value: Any, stated: SourceType) -> Any:
+    """An id as text; a whole number without its decimal point, which only says that ids were missing beside it.
+
+    So is a number that a source of text spells `17850.0`, where the column is stated to hold numbers.
+    """
+    if value.type().is_floating():
+        whole = value.try_cast("int64")
+        spelled = (whole.cast("float64") == value).ifelse(whole.cast("string"), value.cast("string"))
+        return spelled.nullif("nan")
+    if value.type().is_decimal() or (stated == "number" and value.type().is_string()):
+        return value.cast("string").re_replace(r"^([+-]?\d+)\.0+$", r"\1")
+    return value.cast("string")
 
 
 def mapped(raw: Any, shop: Shop, contract: Contract, customers: Customers) -> tuple[Any, dict[str, Any]]:
@@ -66,8 +79,7 @@ def mapped(raw: Any, shop: Shop, contract: Contract, customers: Customers) -> tu
     rules = shop.table(contract.name).mapping
     secret = shop.identity_columns
     if customers.keys is not None:
-        column = next(rule.identity for rule in rules.values() if rule.identity)
-        raw = raw.mutate(_id=_id_text(raw[column]))
+        raw = raw.mutate(_id=_id_text(raw[customers.column], customers.stated))
         raw = raw.left_join(customers.keys, "_id")
     made = {column.name: _made(raw, shop, column, rules.get(column.name)) for column in contract.columns}
     open_columns = {name: raw[name] for name in shop.table(contract.name).columns if name not in secret}
@@ -117,7 +129,7 @@ def _moment(raw: Any, shop: Shop, rule: Mapped) -> Any:
 
 
 def _cast(value: Any, column: Column, kind: Any) -> Any:
-    if column.logicalType == "integer" and (value.type().is_floating() or value.type().is_string()):
+    if column.logicalType == "integer" and (_fractional(value.type()) or value.type().is_string()):
         return _whole(value, 1)
     return value.try_cast(kind) if value.type().is_string() and kind != "string" else value.cast(kind)
 
@@ -134,4 +146,8 @@ def _can_fail(source: Any, rule: Mapped, column: Column) -> bool:
     if rule.money or rule.format:
         return True
     wanted = column.logicalType
-    return bool((source.is_string() and wanted != "string") or (source.is_floating() and wanted == "integer"))
+    return bool((source.is_string() and wanted != "string") or (_fractional(source) and wanted == "integer"))
+
+
+def _fractional(kind: Any) -> bool:
+    return bool(kind.is_floating() or kind.is_decimal())

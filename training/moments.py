@@ -37,7 +37,7 @@ def _epoch_us(instant: datetime) -> int:  # type: ignore[empty-body]
     """Microseconds since 1970 (DuckDB's function)."""
 
 
-_microseconds = ibis.udf.scalar.builtin(_epoch_us, name="epoch_us", signature=((UTC_TIME,), dt.int64))
+microseconds = ibis.udf.scalar.builtin(_epoch_us, name="epoch_us", signature=((UTC_TIME,), dt.int64))
 
 
 def _make_timestamptz(microseconds: int) -> datetime:  # type: ignore[empty-body]
@@ -49,7 +49,7 @@ _instant = ibis.udf.scalar.builtin(_make_timestamptz, name="make_timestamptz", s
 
 def later(instant: Any, by: timedelta) -> Any:
     """A column of instants, each `by` later, null where one is infinite. An interval is added by the calendar: slow."""
-    return _instant(_microseconds(instant) + by // timedelta(microseconds=1))
+    return _instant(microseconds(instant) + by // timedelta(microseconds=1))
 
 
 def to_utc(local: Any, zone: str) -> Any:

@@ -182,7 +182,8 @@ def _with_customers(job: _Job, given: pa.Table) -> pa.Table:
         return given
     days = {date.fromisoformat(day) for day in given[DAY].to_pylist() if day}
     raw = [part_path(job.lake, each) for each in manifests(job.lake, "raw", job.table) if each.ds in days]
-    ids = customer_ids(connect(), raw, column) if raw else []
+    stated = job.shop.table(job.table).columns[column]
+    ids = customer_ids(connect(), raw, column, stated) if raw else []
     known = {job.identity.find(job.shop.name, one): one for one in ids}
     values = given[column].to_pylist()
     for at, key in enumerate(given[CUSTOMER_KEY].to_pylist()):

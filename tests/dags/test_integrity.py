@@ -18,6 +18,7 @@ from data_contracts.errors import NoWindow, SchemaMismatch
 from data_contracts.shop import load_shop
 from mercato.errors import MercatoError, StoreUnavailable
 from tests.dags.conftest import ENV, ROOT
+from training.errors import SourceBusy, SourceDown
 
 EXPECTED = {
     "apply_retention",
@@ -231,6 +232,13 @@ def test_a_failure_is_tried_again_by_its_kind(error: Exception, action: str) -> 
 
     for policy in (RETRY_BY_KIND, ExceptionRetryPolicy.deserialize(RETRY_BY_KIND.serialize())):
         assert policy.evaluate(error, try_number=1, max_tries=3).action.value == action
+
+
+def test_a_server_that_asks_for_a_long_pause_gets_one() -> None:
+    """Asked again after half a minute, as other failures are, it would only refuse again."""
+    kinds = {SourceBusy: timedelta(hours=1), SourceDown: timedelta(seconds=30)}
+    for kind, pause in kinds.items():
+        assert RETRY_BY_KIND.evaluate(kind("x"), try_number=1, max_tries=3).retry_delay == pause
 
 
 def test_every_error_of_ours_is_tried_again_as_it_says() -> None:

@@ -155,6 +155,8 @@ def test_nested_json_has_dotted_columns(tmp_path: Path) -> None:
         ("a.csv", f'{HEADER}\na,"b,1,2\n'.encode(), {}, (CorruptFile, r"line 2 of a\.csv has a quote that is never")),
         ("a.csv", f"{HEADER}\né,b,1,2\n".encode("cp1252"), {}, (CorruptFile, r"a\.csv.*check `source\.csv\.encoding`")),
         ("a.csv", b"\xff\xfea\x00\xff\xdb", {"encoding": "utf-16"}, (CorruptFile, r"a\.csv is not utf-16")),
+        ("a.csv", PLAIN.encode("utf-16-le"), {"encoding": "utf-16"}, (CorruptFile, r"a\.csv is not utf-16 \(.*BOM")),
+        ("a.csv", f"{HEADER}\na,b,1,2\r\na,b,1,2\n".encode(), {}, (CorruptFile, r"a\.csv mixes line ends")),
         ("a.csv", b"", {}, (CorruptFile, "no header line")),
         ("a.csv.gz", gzip.compress(PLAIN.encode(), mtime=0)[:-12], {}, (CorruptFile, r"a\.csv\.gz")),
         ("a.zip", b"PK\x03\x04 half", {}, (CorruptFile, r"not a whole, unencrypted \.zip")),
@@ -172,6 +174,15 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes, cs
     with pytest.raises(refusal[0], match=refusal[1]):
         run(tmp_path / "lake", shop_of(files(tmp_path / name, **csv)))
     assert raw(tmp_path / "lake") == []
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without permission is no broken file: the error says whose permission is missing."""
+    write(tmp_path / name, b"")
+    monkeypatch.setattr("os.access", lambda path, _mode: Path(path).name != name)
+    with pytest.raises(SourceMissing, match=rf"1 of 1 files may not be read \(permission denied\), e\.g\. .*{name}"):
+        run(tmp_path / "lake", shop_of(files(tmp_path / name)))
 
 
 def test_a_path_has_home_and_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

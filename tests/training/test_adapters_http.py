@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
+from tenacity import RetryCallState, Retrying
 
 from data_contracts.errors import CorruptFile, SchemaMismatch, SourceMissing
 from data_contracts.lake import connect, verify
@@ -168,6 +170,27 @@ def test_what_passes_is_asked_again(api: Api, tmp_path: Path) -> None:
     api.answers = [(429, {"Retry-After": "0"}, b""), page(1), (429, date, b""), (503, {}, b""), page(2), cut, page(3)]
     api.answers += [slow, page()]
     assert read(api, tmp_path, **turns) == ["b1", "b2", "b3"]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "pauses"),
+    [
+        (503, {}, [0.5, 1.0, 2.0]),
+        (429, {}, [5.0, 10.0, 20.0]),
+        (429, {"Retry-After": "899"}, [899.0, 899.0, 899.0]),
+    ],
+)
+def test_pauses_are_as_told_else_longer_each_time(status: int, headers: dict[str, str], pauses: list[float]) -> None:
+    """A server that is asked too often is left alone for longer than one that fails."""
+    asked = httpx.Request("GET", "http://shop.example")
+    answer = httpx.Response(status, headers=headers, request=asked)
+    found = []
+    for attempt in (1, 2, 3):
+        state = RetryCallState(Retrying(), None, (), {})
+        state.attempt_number = attempt
+        state.set_exception((httpx.HTTPStatusError, httpx.HTTPStatusError("", request=asked, response=answer), None))
+        found.append(Asking()._wait(state))
+    assert found == pauses
 
 
 @pytest.mark.parametrize(

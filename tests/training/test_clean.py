@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ import pytest
 
 from data_contracts.contract import cleaning_order, load_contract
 from data_contracts.errors import CorruptFile, SourceMissing, TableRuleBroken
-from data_contracts.lake import as_of
+from data_contracts.lake import as_of, connect
 from data_contracts.partitions import manifests
 from data_contracts.shop import Shop, own_tables
+from data_contracts.tables import SourceType
 from mercato.paths import Lake
 from tests.lake_maker import MONDAY, NOON, days, hand_shop, line, make_identity, make_lake, sample_shop, tree
 from tests.training.sources import COLUMNS, files, shop_of
 from training.clean import CleanReport, clean
+from training.errors import RowsLost
 from training.extract import extract
+from training.mapping import customer_ids
 from training.quarantine import export
 
 
@@ -200,6 +204,61 @@ def test_changed_raw_bytes_are_refused(tmp_path: Path) -> None:
     path.write_bytes(bytes(data))
     with pytest.raises(CorruptFile, match="extract_sources again"):
         clean(lake, shop, "transactions", make_identity(tmp_path), **days(MONDAY, 1, shop))
+
+
+def test_days_of_another_zone_lose_no_row_unseen(tmp_path: Path) -> None:
+    """A row of each hour of a day in New York, cleaned after the zone became Chicago's: 23 of them are of that day
+    there, so the run stops and leaves what was clean as it was.
+    """
+    hours = [line(n, at=datetime(2017, 3, 6, 5) + timedelta(hours=n, minutes=1)) for n in range(24)]  # noqa: DTZ001
+    lake, shop, report = run(tmp_path, hours)
+    assert report.raw_rows == 24
+    before = tree(lake)
+    west = Shop.model_validate(shop.model_dump(mode="json", exclude_unset=True) | {"zone": "America/Chicago"})
+    window = days(MONDAY + timedelta(hours=1), 1, west)
+    with pytest.raises(RowsLost, match=r"24 raw rows .* 23 came out .* extract its days again"):
+        clean(lake, west, "transactions", make_identity(tmp_path), **window)
+    assert tree(lake) == before
+
+
+def test_decimals_are_counted_as_floats_are(tmp_path: Path) -> None:
+    """Quantities 0.500, 1.499 and 2.000 as Parquet decimals: the third is a whole number, the others go."""
+    whole = [Decimal("0.500"), Decimal("1.499"), Decimal("2.000")]
+    shop = hand_shop(tmp_path / "source", [line(1), line(2), line(3)])
+    path = tmp_path / "source" / "transactions.parquet"
+    rows = pq.read_table(path)
+    place = rows.schema.get_field_index("quantity")
+    pq.write_table(rows.set_column(place, "quantity", pa.array(whole, pa.decimal128(12, 3))), path)
+    table = shop.tables["transactions"]
+    columns = {**table.columns, "quantity": "number"}
+    shop = shop.model_copy(
+        update={"tables": {**shop.tables, "transactions": table.model_copy(update={"columns": columns})}}
+    )
+    lake, people, window = make_lake(tmp_path), make_identity(tmp_path), days(MONDAY, 1, shop)
+    extract(lake, shop, "products", since=shop.window()[0], until=shop.window()[1])
+    clean(lake, shop, "products", people, since=shop.window()[0], until=shop.window()[1])
+    extract(lake, shop, "transactions", **window)
+    report = clean(lake, shop, "transactions", people, **window)
+    assert (report.clean_rows, report.broken) == (1, {"quantity_unreadable": 2})
+    assert [row["quantity"] for row in rows_of(lake, "clean")] == [2]
+
+
+@pytest.mark.parametrize(
+    ("values", "stated", "ids"),
+    [
+        (pa.array(["17850", "17850.0", None, "A1.0", "7.50"]), "number", ["17850", "7.50", "A1.0"]),
+        (pa.array(["17850", "17850.0"]), "string", ["17850", "17850.0"]),
+        (pa.array([17850.0, 17850.0, float("nan"), 12.5, 7.5]), "number", ["12.5", "17850", "7.5"]),
+        (pa.array([Decimal("17850.000"), Decimal("17850.0"), None, Decimal("12.5")]), "number", ["12.500", "17850"]),
+        (pa.array([17850, 17850, None]), "integer", ["17850"]),
+    ],
+)
+def test_one_customer_is_one_whatever_the_file(
+    tmp_path: Path, values: pa.Array, stated: SourceType, ids: list[str]
+) -> None:
+    """17850 and 17850.0 are one number, as text, float, decimal or integer; what is none stays as it is."""
+    pq.write_table(pa.table({"event_time": values, "known_at": values, "customer": values}), tmp_path / "raw.parquet")
+    assert customer_ids(connect(), [str(tmp_path / "raw.parquet")], "customer", stated) == ids
 
 
 def test_quarantine_is_emptied_when_its_rows_became_good(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from data_contracts.partitions import OutOfSpace, manifests
 from data_contracts.shop import Shop
 from data_contracts.sources import PackageParquet
 from tests.lake_maker import MONDAY, NOON, days, hand_shop, line, make_lake, sample_shop, tree
+from tests.training.sources import files, run, shop_of
 from training.errors import SourceChanged
 from training.extract import extract
 from training.staging import staging
@@ -188,6 +189,65 @@ def test_rows_of_a_quiet_day_that_come_later_are_not_slipped_in(tmp_path: Path) 
     at = MONDAY + timedelta(days=4)
     assert extract(lake, late, "transactions", **days(tuesday, 1, shop), observed_at=at).new_rows == 1
     assert lake.days("raw", "transactions") == ["2017-03-06", "2017-03-10"]
+
+
+def test_rows_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    """Of six rows two are of the interval; one of the others is of 1970 and one of 2071, which no window takes."""
+    at = [NOON, NOON, NOON + timedelta(days=1), NOON - timedelta(days=1)]
+    at += [datetime(1970, 1, 1, 12), datetime(2071, 1, 1, 12)]  # noqa: DTZ001 - the source's timestamps are naive UTC
+    shop = hand_shop(tmp_path / "source", [line(n, at=each) for n, each in enumerate(at)])
+    report = extract(make_lake(tmp_path), shop, "transactions", **days(MONDAY, 1, shop))
+    assert (report.read, report.rows, report.repeats, report.other_days) == (6, 2, 0, 4)
+    assert (report.outside_history, report.outside_history_example[:10]) == (2, "1970-01-01")
+
+
+def test_rows_of_an_overlap_are_counted_once(tmp_path: Path) -> None:
+    """Monday's two rows are of another day for Tuesday's window, and one of them that comes late is of the interval."""
+    lake, tuesday = make_lake(tmp_path / "lake"), MONDAY + timedelta(days=1)
+    shop = looking_back(tmp_path / "source", [line(1)])
+    extract(lake, shop, "transactions", **days(MONDAY, 1, shop))
+    looking_back(tmp_path / "source", [line(1), line(2), line(3, at=NOON + timedelta(days=1))])
+    report = extract(lake, shop, "transactions", **days(tuesday, 1, shop))
+    assert (report.read, report.rows, report.other_days) == (3, 2, 1)
+
+
+def test_a_row_late_for_a_quiet_day_is_taken_by_an_overlap_that_came_later(tmp_path: Path) -> None:
+    """Monday was extracted without rows and without an overlap; with one, Tuesday takes Monday's late row, once."""
+    lake, tuesday = make_lake(tmp_path / "lake"), MONDAY + timedelta(days=1)
+    quiet = hand_shop(tmp_path / "source", [])
+    extract(lake, quiet, "transactions", **days(MONDAY, 1, quiet))
+    shop = looking_back(tmp_path / "source", [line(1)])
+    assert [extract(lake, shop, "transactions", **days(tuesday, 1, shop)).new_rows for _ in range(2)] == [1, 0]
+    assert [row["known_at"] for row in raw_rows(tmp_path / "lake", "2017-03-07")] == [tuesday]
+
+
+@pytest.mark.parametrize("more", [[], [("1", "2017-03-07T17:00:00Z")]])
+def test_a_time_that_is_looked_up_is_one(tmp_path: Path, more: list[tuple[str, str]]) -> None:
+    """A campaign with two start dates would make each of its rows two: it is refused with its key and its dates."""
+    starts = [("1", "2017-03-06T17:00:00Z"), ("1", "2017-03-06T17:00:00Z"), ("2", "2017-03-06T18:00:00Z"), *more]
+    (tmp_path / "c.csv").write_text("campaign,starts\n" + "".join(f"{key},{at}\n" for key, at in starts))
+    (tmp_path / "r.csv").write_text("campaign,basket\n1,a\n2,b\n")
+    known = {"known_at": {"delay": "PT0S", "reason": "test"}, "mapping": {"basket_id": "basket"}}
+    looked = {"lookup": "campaigns", "by": "campaign", "timestamp": "starts", "reason": "test"}
+    columns = {"campaign": "string", "basket": "string"}
+    told = shop_of(files(tmp_path / "r.csv"), columns=columns, event_time=looked, **known).model_dump(
+        mode="json", exclude_unset=True
+    )
+    told["tables"]["campaigns"] = {
+        "source": files(tmp_path / "c.csv"),
+        "columns": {"campaign": "string", "starts": "timestamp"},
+        "event_time": {"timestamp": "starts"},
+        **known,
+        "mapping": {"campaign_id": "campaign"},
+    }
+    shop = Shop.model_validate(told)
+    if more:
+        with pytest.raises(
+            SchemaMismatch, match=r"several starts for 1 of its campaign, e\.g\. 2017-03-06.*2017-03-07"
+        ):
+            run(tmp_path / "lake", shop)
+    else:
+        assert run(tmp_path / "lake", shop).rows == 2
 
 
 def looking_back(folder: Path, lines: list[dict[str, object]]) -> Shop:

@@ -144,6 +144,25 @@ def test_an_event_belongs_to_the_day_on_which_it_became_durable(settings: Settin
     assert found == {"2017-12-04": 1, "2017-12-05": 1}
 
 
+def test_what_is_written_after_midnight_for_the_day_before_is_in_once(settings: Settings) -> None:
+    """An event stamped 23:59:45 by a clock that is behind, and an answer of 23:50 that was written late: neither was
+    there when the day was extracted, and the next night takes both, known from midnight on; once, whatever runs again.
+    """
+    midnight = MIDNIGHT + DAY
+    load(settings)
+    post(settings, event("behind"), at=midnight - timedelta(seconds=15))
+    show(settings, at=midnight - timedelta(minutes=10))
+    for day in (midnight, midnight, MIDNIGHT):
+        load(settings, day)
+    lake = paths.lake(settings)
+    until = midnight + DAY
+    for table, n in (("interactions", 1), ("impressions", 3)):
+        assert {each.ds.isoformat(): each.rows for each in manifests(lake, "clean", table)} == {"2017-12-05": n}
+        rows = as_of(lake, table, event_before=until, known_before=until).to_pyarrow()
+        assert rows["known_at"].to_pylist() == [midnight] * n
+    assert outcomes(settings, until) == {("r1", 1): 1, ("r1", 2): 0, ("r1", 3): 0}
+
+
 def test_a_day_extracted_before_it_was_over_is_completed(settings: Settings, tmp_path: Path) -> None:
     """Events that arrive after a first extraction are added, and the lake is the one that a single run leaves."""
     other = Settings(home=tmp_path / "other", events_url=settings.events())

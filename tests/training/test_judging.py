@@ -73,6 +73,20 @@ def test_freshness_is_the_time_since_the_newest_event() -> None:
         judge(contract(**FRESH), Tally(), 1, past([made(DAY - timedelta(days=2), 5)]))
 
 
+def test_a_date_that_is_wrong_makes_no_table_fresh(tmp_path: Path) -> None:
+    """One row of three weeks ago is dated 2071: it counts as an event of the end of the day on which it was known."""
+    lake, shop = make_lake(tmp_path), hand_shop(tmp_path / "source", [])
+    old = made(DAY - timedelta(weeks=3), 10)
+    wrong = old.model_copy(update={"event_time_max": datetime(2071, 1, 1, tzinfo=UTC)})
+    folder = Path(lake.partition("raw", "transactions", wrong.ds.isoformat()))
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(wrong.model_dump_json())
+    (folder / "part.parquet").touch()
+    since, until = shop.day_bounds(DAY)
+    found = Past.of(lake, shop, "transactions", since, until)
+    assert [each.event_time_max for each in found.raw] == [until - timedelta(weeks=3)]
+
+
 def test_a_table_that_never_delivered_is_not_late() -> None:
     """Freshness needs something to be older than."""
     assert judge(contract(**FRESH), Tally(), 1, past([])) == []

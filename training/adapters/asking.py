@@ -8,7 +8,7 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from data_contracts.errors import SourceMissing
-from training.errors import SourceDown
+from training.errors import SourceBusy, SourceDown
 
 _TOO_MANY = 429
 _SERVER = 500
@@ -25,7 +25,9 @@ class Asking:
     attempts: int = 6
     pause: float = 0.5
     """Seconds before the second attempt; doubled for each further one."""
-    longest: float = 120.0
+    throttled: float = 5.0
+    """The same where a server says that we ask too often (429) and not when it will answer again."""
+    longest: float = 900.0
     """Seconds; a server that wants us to wait longer is left to a later run."""
     timeout: float = 30.0
     """Seconds without a byte."""
@@ -36,12 +38,13 @@ class Asking:
         Raises:
             SourceMissing: the server refuses the question (4xx, redirects).
             SourceDown: no attempt brought an answer.
+            SourceBusy: the server wants us to wait longer than `longest`.
         """
         retrying = Retrying(
             stop=stop_after_attempt(self.attempts), retry=retry_if_exception(_may_help), wait=self._wait, reraise=True
         )
         try:
-            return retrying(self._once, client, url)
+            return retrying(self._once, client, url, where)
         except httpx.HTTPStatusError as error:
             raise _refused(where, error.response, self.attempts) from None
         except httpx.HTTPError as error:
@@ -52,25 +55,35 @@ class Asking:
                 ) from None
             raise SourceMissing(f"{where} cannot be asked ({kind}); check `source.url` and `source.auth`") from None
 
-    def _once(self, client: httpx.Client, url: httpx.URL) -> httpx.Response:
+    def _once(self, client: httpx.Client, url: httpx.URL, where: str) -> httpx.Response:
         answer = client.get(url)
+        asked = _retry_after(answer) if _passes(answer.status_code) else None
+        if asked is not None and asked > self.longest:
+            raise SourceBusy(
+                f"{where} answered {answer.status_code} and asks us to wait {asked:,.0f} s, more than "
+                f"{self.longest:,.0f} s; it is asked again later"
+            )
         answer.raise_for_status()
         return answer
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        asked = _retry_after(error.response) if isinstance(error, httpx.HTTPStatusError) else None
-        if asked is not None and asked > self.longest:
-            raise SourceDown(
-                f"the server asks us to wait {asked:,.0f} s, more than {self.longest:,.0f} s; it is asked again later"
-            ) from None
-        return asked if asked is not None else min(self.pause * 2 ** (state.attempt_number - 1), self.longest)
+        answer = error.response if isinstance(error, httpx.HTTPStatusError) else None
+        asked = _retry_after(answer) if answer is not None else None
+        if asked is not None:
+            return asked
+        pause = self.throttled if answer is not None and answer.status_code == _TOO_MANY else self.pause
+        return min(pause * 2.0 ** (state.attempt_number - 1), self.longest)
 
 
 def _may_help(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code == _TOO_MANY or error.response.status_code >= _SERVER
+        return _passes(error.response.status_code)
     return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.LocalProtocolError)
+
+
+def _passes(status: int) -> bool:
+    return status == _TOO_MANY or status >= _SERVER
 
 
 def _retry_after(answer: httpx.Response) -> float | None:
@@ -87,7 +100,7 @@ def _retry_after(answer: httpx.Response) -> float | None:
 
 def _refused(where: str, answer: httpx.Response, attempts: int) -> SourceMissing | SourceDown:
     status = answer.status_code
-    if status == _TOO_MANY or status >= _SERVER:
+    if _passes(status):
         return SourceDown(f"{where} answered {status} to each of {attempts} attempts; it is asked again later")
     if status in _DENIED:
         return SourceMissing(

@@ -18,7 +18,8 @@ from training.adapters.duck import column, text, view
 from training.adapters.unpacked import opened
 
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
-_FILE = re.compile(r"file = (.+)")
+_FILE = re.compile(r"file = (.+)|[Ff]ile \"([^\"]+)\"")
+_INVALID_STATE = "state machine reached an invalid state"
 _REASONS = {
     "Expected Number of Columns": "has {found} fields, need {needed}",
     "unterminated quote": "has a quote that is never closed",
@@ -110,18 +111,25 @@ def named(header: Sequence[str]) -> list[str]:
 
 
 def broken(error: duckdb.Error) -> CorruptFile | None:
-    """The error that names file and line, where DuckDB stopped in a text file; None for any other error."""
+    """The error that names the file in which DuckDB stopped, and the line if it is known; None for any other error."""
     said = str(error)
     if "GZIP stream" in said:
         return CorruptFile(f"{Path(said.rsplit(' ', 1)[-1]).name} is not a whole .gz; fetch it again")
+    file = _FILE.search(said)
+    name = Path(file.group(1) or file.group(2)).name if file else "a file"
     line = _LINE.search(said)
+    if _INVALID_STATE in said:
+        return CorruptFile(
+            f"{name} mixes line ends (\\n, \\r\\n), or has a quote inside a value; write it with one kind of line end "
+            "(dos2unix does), or correct the dialect in `source.csv`"
+        )
+    if not line and file and isinstance(error, duckdb.InvalidInputException):
+        return CorruptFile(f"{name} cannot be read ({said.splitlines()[0]}); correct the export")
     if not line:
         return None
-    file = _FILE.search(said)
     reason = next((why for words, why in _REASONS.items() if words in said), "cannot be read")
     counts = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", said)
     reason = reason.format(found=counts.group(2), needed=counts.group(1)) if counts else reason
-    name = Path(file.group(1)).name if file else "a file"
     return CorruptFile(
         f"line {int(line.group(1)):,} of {name} {reason}; correct the export, or the dialect in `source.csv`"
     )

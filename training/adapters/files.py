@@ -16,7 +16,7 @@ from training.adapters.delimited import DelimitedFiles
 from training.adapters.environment import expanded
 from training.adapters.json_lines import JsonLines
 from training.adapters.parquet import ParquetFiles
-from training.adapters.unpacked import format_of, unpacked
+from training.adapters.unpacked import format_of, readable, unpacked
 
 Read = ParquetFiles | DelimitedFiles | JsonLines
 
@@ -78,14 +78,14 @@ def open_files(source: Files, declared: dict[str, str], folder: Path) -> Read:
 
 
 def found(source: Files) -> tuple[Path, ...]:
-    """The files that a path or glob matches, ascending; SourceMissing when none does."""
+    """The files that a path or glob matches, ascending; SourceMissing when none does, or one may not be read."""
     paths = matching(source.path)
     if not paths:
         raise SourceMissing(
             f"no file matches {str(Path.cwd() / expanded(source.path))!r}; check `source.path` in the shop's YAML: "
             "a relative one begins where mercato is run"
         )
-    return paths
+    return tuple(readable(paths))
 
 
 def matching(path: str) -> tuple[Path, ...]:

@@ -18,10 +18,13 @@ from data_contracts.tables import Table
 from mercato.paths import sha256_files
 from training.adapters.environment import expanded
 from training.adapters.records import flat, stage
-from training.adapters.unpacked import opened
+from training.adapters.unpacked import opened, readable
 from training.errors import SourceDown
 
 _EXAMPLES = 3
+_PACKED = (".gz", ".bz2", ".zst", ".xz", ".lz4", ".lzma", ".Z", ".zip")
+_ROTATED = re.compile(rf"[.-](\d+)((?:[-_.:T]\d+)*)(?:{'|'.join(map(re.escape, _PACKED))})?")
+_ISO_DATE = re.compile(r"(?<!\d)(\d{4})-(\d\d)-(\d\d)(?!\d)")
 
 
 @dataclass(slots=True)
@@ -68,16 +71,22 @@ class LogLines:
         return self._path
 
     def paths(self) -> list[Path]:
-        """The log and its rotated predecessors, oldest first, each once; SourceMissing when there is none."""
+        """The log and its rotated predecessors, oldest first, each once; SourceMissing when none can be read."""
         log = Path(expanded(self.source.path))
         rotated = [(_age(each.name[len(log.name) :]), each) for each in log.parent.glob(f"{log.name}[.-]*")]
         found = [each for age, each in sorted((age, each) for age, each in rotated if age is not None)]
-        # While it is packed, a file lies there twice; the one without .gz is whole.
-        found = [each for each in found if each.suffix != ".gz" or each.with_suffix("") not in found]
+        # While it is packed, a file lies there twice; the one that is not packed is whole.
+        found = [each for each in found if each.suffix not in _PACKED or each.with_suffix("") not in found]
+        strange = [each.name for each in found if each.suffix in _PACKED and each.suffix != ".gz"]
+        if strange:
+            raise SourceMissing(
+                f"{len(strange)} rotated logs beside {log.absolute()} are packed in a way that is not read, e.g. "
+                f"{strange[0]}; pack them with gzip, or move them away"
+            )
         found += [log] if log.is_file() else []
         if not found:
             raise SourceMissing(f"found no log {log.absolute()}, nor a rotated one beside it; check `source.path`")
-        return found
+        return list(readable(found))
 
     def _files(self) -> list[tuple[str, int]]:
         return [(path.name, path.stat().st_ino) for path in self.paths()]
@@ -113,13 +122,16 @@ class LogLines:
         return self.spec.known_at.column or self.spec.event_time.timestamp
 
 
-def _age(suffix: str) -> tuple[int, int, str] | None:
-    """What sorts rotated files oldest first: dates ascending, then numbers descending; None for other files."""
-    found = re.fullmatch(r"[.-](\d+)(?:[.-]\d+)?(\.gz)?", suffix)
+def _age(suffix: str) -> tuple[int, int, list[int], str] | None:
+    """What sorts rotated files oldest first: dates ascending, then numbers descending; None for other files.
+
+    A date is `20170306` or `2017-03-06`, and a time or a number may follow.
+    """
+    found = _ROTATED.fullmatch(_ISO_DATE.sub(r"\1\2\3", suffix))
     if not found:
         return None
-    number = found.group(1)
-    return (0, int(number), suffix) if len(number) >= len("20170306") else (1, -int(number), suffix)
+    number, more = found.group(1), [int(each) for each in re.findall(r"\d+", found.group(2))]
+    return (0, int(number), more, suffix) if len(number) >= len("20170306") else (1, -int(number), more, suffix)
 
 
 def _lines(path: Path, *, growing: bool) -> Iterator[tuple[int, bytes]]:

@@ -2,10 +2,11 @@
 
 import codecs
 import gzip
+import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -62,6 +63,17 @@ def _members(path: Path, folder: Path, encoding: str, pattern: str, number: int)
         raise CorruptFile(f"{path} is not a whole, unencrypted .zip ({error}); fetch it again") from error
 
 
+def readable(paths: Sequence[Path]) -> Sequence[Path]:
+    """The same paths; SourceMissing names one that may not be read."""
+    denied = [path for path in paths if not os.access(path, os.R_OK)]
+    if denied:
+        raise SourceMissing(
+            f"{len(denied)} of {len(paths)} files may not be read (permission denied), e.g. {denied[0].absolute()}; "
+            "let the user that runs mercato read them"
+        )
+    return paths
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
     """The bytes of a plain or gzipped file; CorruptFile when a .gz is cut short."""
@@ -85,9 +97,10 @@ def _copy(source: IO[bytes], target: Path, encoding: str) -> Path:
                 out.write(decoder.decode(block).encode())
                 read += len(block)
             out.write(decoder.decode(b"", final=True).encode())
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
+            where = f" at byte {read + error.start:,}" if isinstance(error, UnicodeDecodeError) else ""
+            why = error.reason if isinstance(error, UnicodeDecodeError) else error
             raise CorruptFile(
-                f"{target.name[5:]} is not {encoding} at byte {read + error.start:,} ({error.reason}); "
-                "correct `source.csv.encoding`"
+                f"{target.name[5:]} is not {encoding}{where} ({why}); correct `source.csv.encoding`"
             ) from error
     return target
