@@ -71,7 +71,10 @@ def pinned(rules: Sequence[Rule], row: Mapping[str, int]) -> Rows:
 
 def blocked(rules: Sequence[Rule], rows: Rows, row: Mapping[str, int], products: Products) -> NDArray[np.bool_]:
     """(len(rows),) whether a rule blocks it."""
-    return np.logical_or.reduce([np.zeros(len(rows), dtype=bool), *blocks(rules, rows, row, products).values()])
+    hit = np.zeros(len(rows), dtype=bool)
+    for each in blocks(rules, rows, row, products).values():
+        hit |= each
+    return hit
 
 
 def blocks(
