@@ -49,8 +49,7 @@ def judge_index(settings: Settings, until: datetime) -> dict[str, Any]:
 
     Raises:
         IndexNotGood: below MIN_NDCG, or worse than the live release (`refuse_losses`), or a behaviour of
-            `training.behaviour` does not hold, or an approximate vector index misses what golden queries are near to.
-            The index stays out of releases until it is judged well.
+            `training.behaviour` does not hold. The index stays out of releases until it is judged well.
     """
     from serving.runtime.fusion import Fusion
     from training import behaviour, fusion, golden, index, search_jobs

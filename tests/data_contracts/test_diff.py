@@ -209,3 +209,9 @@ def test_an_unknown_revision_is_named() -> None:
 def test_the_dictionary_is_rendered_from_the_contracts() -> None:
     """docs/data/dictionary.md lists every table, column and rule."""
     check_golden(ROOT / "docs/data/dictionary.md", dictionary())
+
+
+def test_models_read_what_their_inputs_read() -> None:
+    """What the modules under a model ask for is among what the model is said to read."""
+    assert {*feedback.READS} <= {*READS["ranker_all"]} == {*READS["ranker_novel"]}
+    assert query_log.READS in READS["query_lexicon"]
