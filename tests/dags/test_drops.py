@@ -15,7 +15,7 @@ from dags import runs
 from dags.drops import FilesArrived
 from data_contracts.shop import Shop, load_shop
 from mercato import clock, demo_airflow
-from tests.dags.conftest import ROOT
+from tests.dags.conftest import parse
 
 NOW = datetime(2017, 3, 8, 14, tzinfo=UTC)
 SHOP = load_shop("online_retail")
@@ -88,9 +88,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
 @pytest.fixture
 def receive_files(shop: Shop) -> Any:
     """The DAG as that shop has it."""
-    from airflow.dag_processing.dagbag import DagBag
-
-    bag = DagBag(str(ROOT / "dags" / "receive_files.py"))
+    bag = parse("receive_files.py")
     assert bag.import_errors == {}
     return bag.dags["receive_files"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from dags import runs
 from data_contracts.shop import load_shop
-from tests.dags.conftest import ROOT
+from tests.dags.conftest import parse
 
 SHOP = load_shop("complete_journey")
 DAYS = [date(2017, 1, 1) + timedelta(days=i) for i in range(2)]
@@ -23,9 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Airflow's own, while it run
 @pytest.fixture
 def dagbag() -> Any:
     """DAGs of this test's own: `dag.test()` of Airflow 3.3.2 writes a run's conf into the params of what it runs."""
-    from airflow.dag_processing.dagbag import DagBag
-
-    return DagBag(str(ROOT / "dags"))
+    return parse()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from dags.policies import RETRY_BY_KIND
 from data_contracts.errors import NoWindow, SchemaMismatch
 from data_contracts.shop import load_shop
 from mercato.errors import MercatoError, StoreUnavailable
-from tests.dags.conftest import ENV, ROOT
+from tests.dags.conftest import ENV, ROOT, parse
 from training.errors import SourceBusy, SourceDown
 
 EXPECTED = {
@@ -79,14 +79,12 @@ def test_every_runbook_says_what_to_do(dag_id: str) -> None:
 
 def test_a_shop_without_sales_makes_no_examples_of_recommendations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its nights stay green: the datasets are those that a catalogue gives."""
-    from airflow.dag_processing.dagbag import DagBag
-
     from dags import runs
 
     catalogue = load_shop("chorus")
     assert not catalogue.sells
     monkeypatch.setattr(runs, "shop", lambda: catalogue)
-    bag = DagBag(str(ROOT / "dags" / "build_datasets.py"))
+    bag = parse("build_datasets.py")
     assert bag.import_errors == {}
     made = {each.task_id for each in bag.dags["build_datasets"].tasks if each.task_id.startswith("build_")}
     assert made == {"build_product_corpus", "build_search_pairs"}
@@ -121,12 +119,10 @@ def test_a_night_waits_for_what_it_reads(dagbag: Any, dag_id: str, waits_for: st
 
 def test_a_catalogue_alone_gets_an_intent_model_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its bootstrap trains one beside text and index, before the release."""
-    from airflow.dag_processing.dagbag import DagBag
-
     from dags import runs
 
     monkeypatch.setattr(runs, "shop", lambda: load_shop("chorus"))
-    bag = DagBag(str(ROOT / "dags" / "bootstrap.py"))
+    bag = parse("bootstrap.py")
     assert bag.import_errors == {}
     dag = bag.dags["bootstrap"]
     assert dag.get_task("train_intent").upstream_task_ids == {"clean_tables"}
