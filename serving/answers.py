@@ -177,6 +177,7 @@ def _shown_understanding(understood: Understanding, digits: int, *, explain: boo
     shown = {
         "text": understood.text,
         "query_class": understood.query_class,
+        "phrases": list(understood.phrases),
         "price_min": None if low is None else low / 10**digits,
         "price_max": None if high is None else high / 10**digits,
         "boosts": dict(understood.boosts),

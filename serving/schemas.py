@@ -141,6 +141,8 @@ class Understood(BaseModel):
     text: str
     """What was searched, after corrections."""
     query_class: QueryClass
+    phrases: list[str]
+    """What stood in quotes: only products whose name holds it, in any inflection, are shown."""
     price_min: float | None
     price_max: float | None
     """Bounds that the query states, in major units; `filters` goes before them."""
@@ -173,7 +175,7 @@ class SearchAnswer(Ranked):
     filter on itself."""
     understood: Understood
     relaxed: list[str]
-    """What was given up because the query found nothing: price_bounds, unsure_spelling:WORDS, rarest_word:WORD."""
+    """What was given up as the query found nothing: phrases, price_bounds, unsure_spelling:WORDS, rarest_word:WORD."""
     rules: list[AppliedRule] | None = None
     """Merchandising rules that applied, in the order of their file, when `explain` is true."""
 

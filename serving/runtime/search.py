@@ -134,7 +134,7 @@ class SearchEngine:
         """
         degraded: list[str] = []
         bounds = filters.over(understood.bounds)
-        passes = self._passes(bounds, exclude, rules)
+        passes = self._passes(bounds, exclude, rules, understood.phrases)
         rows, found = self._candidates(understood, degraded, passes)
         fused = self.fusion.scores(found)
         stages = {"keyword": found.keyword, "vector": found.vector, "popularity": found.popularity}
@@ -149,7 +149,7 @@ class SearchEngine:
         asked = {query_text(understood.raw), understood.text}
         return self._page(
             rows, fused, stages, degraded,
-            bounds=bounds, n=n, offset=offset, exclude=exclude, rules=rules, asked=asked,
+            bounds=bounds, n=n, offset=offset, exclude=exclude, rules=rules, asked=asked, phrases=understood.phrases,
         )  # fmt: skip
 
     def browse(
@@ -194,13 +194,16 @@ class SearchEngine:
             raise IndexError(f"found row {row}, the shelf has {first}")
         return self.added.vector(row - first)
 
-    def _passes(self, bounds: Bounds, exclude: Sequence[str], rules: Sequence[Rule]) -> Passes | None:
+    def _passes(
+        self, bounds: Bounds, exclude: Sequence[str], rules: Sequence[Rule], phrases: Sequence[str]
+    ) -> Passes | None:
         """Which rows a request shows; None where it filters nothing."""
-        if bounds == Bounds() and not exclude and not any(rule.action == "block" for rule in rules):
+        if bounds == Bounds() and not exclude and not phrases and not any(rule.action == "block" for rule in rules):
             return None
 
         def passes(rows: Rows) -> NDArray[np.bool_]:
-            shown: NDArray[np.bool_] = np.logical_and.reduce(list(self._masks(rows, bounds, exclude).values()))
+            masks = self._masks(rows, bounds, exclude, phrases)
+            shown: NDArray[np.bool_] = np.logical_and.reduce(list(masks.values()))
             return shown & ~merchandising.blocked(rules, rows, self.row, self.shelf)
 
         return passes
@@ -251,11 +254,12 @@ class SearchEngine:
         exclude: Sequence[str],
         rules: Sequence[Rule],
         asked: Collection[str] = (),
+        phrases: Sequence[str] = (),
     ) -> SearchResult:
         """One page of candidates: filtered, counted, arranged by stock and rules, cut."""
         candidates = len(rows)
         rows, scores, stages = self._with_pinned(rows, scores, stages, rules)
-        masks = self._masks(rows, bounds, exclude)
+        masks = self._masks(rows, bounds, exclude, phrases)
         blocks = merchandising.blocks(rules, rows, self.row, self.shelf)
         masks["rules"] = ~np.logical_or.reduce([np.zeros(len(rows), dtype=bool), *blocks.values()])
         counted = {name: facets.without(masks, name) for name in ("category", "brand", "price")}
@@ -311,7 +315,9 @@ class SearchEngine:
             {name: np.concatenate([values, missing]) for name, values in stages.items()},
         )
 
-    def _masks(self, rows: Rows, bounds: Bounds, exclude: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    def _masks(
+        self, rows: Rows, bounds: Bounds, exclude: Sequence[str], phrases: Sequence[str]
+    ) -> dict[str, NDArray[np.bool_]]:
         """Filter -> which rows pass it; those that facets show have the facets' names."""
         unwanted = [self.row[pid] for pid in exclude if pid in self.row]
         masks: dict[str, NDArray[np.bool_]] = {"exclude": ~np.isin(rows, unwanted) & ~self.hidden[rows]}
@@ -321,6 +327,8 @@ class SearchEngine:
         ):
             if wanted is not None:
                 masks[name] = np.char.lower(values[rows]) == wanted.lower()
+        if phrases:
+            masks["phrases"] = self.shelf.named(rows, phrases)
         if bounds.in_stock is not None:
             masks["stock"] = self.shelf.in_stock[rows] != int(not bounds.in_stock)
         if (bounds.price_min_minor, bounds.price_max_minor) != (None, None):

@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_repo.search_text import stems
 from feature_repo.text import query_text
 from serving.runtime.catalogue import Catalogue
 
@@ -46,6 +48,12 @@ class Shelf:
             found[at] = {query_text(self.name[row]), query_text(self.product_ids[row])}.isdisjoint(asked)
         return found
 
+    def named(self, rows: NDArray[np.int32], phrases: Sequence[str]) -> NDArray[np.bool_]:
+        """(len(rows),) whether the name holds the words of each phrase side by side, in any inflection."""
+        wanted = [_stemmed(phrase) for phrase in phrases]
+        held = (all(phrase in _stemmed(self.name[row]) for phrase in wanted) for row in rows.tolist())
+        return np.fromiter(held, dtype=bool, count=len(rows))
+
     def followed_by(self, other: Self) -> Self:
         """These products, then the other's."""
         return type(self)(
@@ -57,3 +65,9 @@ class Shelf:
             popularity=np.concatenate([self.popularity, other.popularity]),
             in_stock=np.concatenate([self.in_stock, other.in_stock]),
         )
+
+
+@lru_cache(maxsize=200_000)
+def _stemmed(text: str) -> str:
+    """Its stems, each between blanks."""
+    return f" {' '.join(stems(text))} "

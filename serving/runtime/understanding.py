@@ -65,6 +65,8 @@ class Understanding:
     query_class: QueryClass = "informational"
     bounds: Bounds = Bounds()
     """Bounds that the query itself states ("under 1500"); a client can refuse them."""
+    phrases: tuple[str, ...] = ()
+    """What stood in quotes, normalised: a product's name holds these words side by side, in any inflection."""
     boosts: dict[str, str] = field(default_factory=dict)
     """Field -> value that the query names: results lead with those of brand and category; color and size are shown."""
     trace: tuple[Step, ...] = ()

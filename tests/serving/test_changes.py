@@ -34,6 +34,7 @@ def test_a_change_is_found_at_once_and_a_removed_product_nowhere(built: tuple[Pa
     with client_of(gateway) as client:
         assert client.put("/v1/products/new-1", json=NEW).status_code == 200
         assert ids(client, "zucchini lamp")[0] == ids(client, "lumo")[0] == "new-1"
+        assert ids(client, '"dark zucchini"') == ids(client, '"Zucchini Lamps"') == ["new-1"]
         shown = client.get("/v1/products/new-1").json()
         assert (shown["name"], shown["price"], shown["brand"]) == (NEW["name"], 12.5, "Lumo")
         assert client.get("/v1/products/new-1/similar").status_code == 200

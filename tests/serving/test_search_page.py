@@ -65,6 +65,19 @@ def test_a_bound_that_leaves_nothing_is_given_up_and_said(client: TestClient) ->
     assert (strict.total, strict.relaxed) == (0, [])
 
 
+def test_words_in_quotes_stand_side_by_side_or_are_given_up(client: TestClient) -> None:
+    """Each product says them so, none comes by meaning; where none does the quotes are given up, and it says so."""
+    quoted, plain = search(client, '"hot dogs"', n=100, explain=True), search(client, "hot dogs", n=100)
+    assert quoted.understood.phrases == ["hot dogs"]
+    assert 0 < quoted.total < plain.total
+    assert {each.product_id for each in plain.results if "hot dog" in each.name.lower()} == set(ids(quoted))
+    assert quoted.relaxed == []
+    turned = search(client, '"dogs hot"', n=100)
+    assert (turned.relaxed, turned.understood.phrases) == (["phrases"], [])
+    assert set(ids(turned)) == set(ids(plain))
+    assert ids(search(client, '"hot dogs"', n=100, refuse=["phrases"])) == ids(plain)
+
+
 def test_a_category_page_is_an_empty_query(client: TestClient) -> None:
     """Its products are all of the category, best sold first, and pages do not overlap; without a category it is 422."""
     page = search(client, "", n=100, filters={"category": "frozen pizza"}, explain=True)

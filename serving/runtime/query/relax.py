@@ -14,7 +14,7 @@ from serving.runtime.query.understand import StepName, understand
 from serving.runtime.search import SearchEngine, SearchResult
 from serving.runtime.understanding import Bounds, Understanding
 
-ORDER: Final = ("price_bounds", "unsure_spelling", "rarest_word")
+ORDER: Final = ("phrases", "price_bounds", "unsure_spelling", "rarest_word")
 """What is given up, in this order; bounds that the client sent are never given up."""
 MAX_WORDS: Final = 2
 """Words that are left out before nothing is the answer."""
@@ -69,15 +69,18 @@ def softer(
         new_stems: stems of products that are newer than the lexicon.
     """
     query = understood
+    if query.phrases:
+        query = replace(query, phrases=())
+        yield ORDER[0], query
     if query.bounds != Bounds():
         query = replace(query, bounds=Bounds())
-        yield ORDER[0], query
-    without = {*refuse, "prices"}
+        yield ORDER[1], query
+    without = {*refuse, "phrases", "prices"}
     if "spelling" not in refuse:
         guessed = understand(query.text, lexicon, refuse=without, confidence=UNSURE, new_stems=new_stems)
         if guessed.text != query.text:
             query = replace(guessed, raw=query.raw, trace=(*query.trace, *guessed.trace))
-            yield f"{ORDER[1]}:{query.text}", query
+            yield f"{ORDER[2]}:{query.text}", query
     for _ in range(MAX_WORDS):
         words = query.text.split()
         if len(words) < 2:  # noqa: PLR2004
@@ -89,4 +92,4 @@ def softer(
         query = replace(
             understand(kept, lexicon, refuse=without, new_stems=new_stems), raw=query.raw, trace=query.trace
         )
-        yield f"{ORDER[2]}:{rarest}", query
+        yield f"{ORDER[3]}:{rarest}", query

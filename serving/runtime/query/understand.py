@@ -3,6 +3,7 @@
 A step can be refused by the client (`refuse`); what is left then is the query as written.
 """
 
+import re
 import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,12 @@ from serving.runtime.query.prices import price_bounds
 from serving.runtime.query.spelling import CONFIDENCE
 from serving.runtime.understanding import Bounds, QueryClass, Step, Term, Understanding
 
-StepName = Literal["prices", "fillers", "spelling", "abbreviations", "compounds", "synonyms", "entities"]
+StepName = Literal["phrases", "prices", "fillers", "spelling", "abbreviations", "compounds", "synonyms", "entities"]
 STEPS: Final[tuple[StepName, ...]] = get_args(StepName)
 """In the order in which they run."""
+_MARKS: Final = '"\u201c\u201d\u201e\u00ab\u00bb'
+_QUOTED: Final = re.compile(rf"(?<!\S)[{_MARKS}]([^\s{_MARKS}](?:[^{_MARKS}]*[^\s{_MARKS}])?)[{_MARKS}](?!\S)")
+"""Words in quotes. The mark behind a number (27" screen) opens none, as no blank is before it."""
 _MEANT_FOR: Final = ("for", "fits", "compatible with", "with")
 _MEANT_FOR_AFTER: Final = ("ke liye", "के लिए")
 """A brand after one of the first, before one of the second, is what the product goes with, not who made it."""
@@ -36,6 +40,7 @@ class _Draft:
     words: list[str]
     confidence: float
     new_stems: Collection[str] = ()
+    phrases: tuple[str, ...] = ()
     bounds: Bounds = _OPEN
     also: list[tuple[int, int, str, float]] = field(default_factory=list)
     """Words [start, end) of the query, a phrase that may stand for them, its boost."""
@@ -74,11 +79,13 @@ def understand(
     # Price patterns take time that grows with the cube of a run of blanks.
     text = " ".join(folded.split())
     draft = _Draft(lexicon, query_text(query), [], confidence, new_stems)
+    if "phrases" not in refuse:
+        _phrases(draft, text)
     priced = _prices(draft, text) if "prices" not in refuse else text
     draft.words = query_text(priced).split()
     if priced != text:
         draft.trace[-1] = replace(draft.trace[-1], after=draft.text)
-    for name in STEPS[1:]:
+    for name in STEPS[2:]:
         if name not in refuse and draft.words:
             _RUN[name](draft)
     return Understanding(
@@ -86,15 +93,23 @@ def understand(
         text=draft.text,
         terms=_terms(draft),
         query_class=_class(draft),
+        phrases=draft.phrases,
         bounds=draft.bounds,
         boosts=draft.boosts,
         trace=tuple(draft.trace),
     )
 
 
+def _phrases(draft: _Draft, text: str) -> None:
+    """What stands in quotes is meant as written."""
+    draft.phrases = tuple(phrase for quoted in _QUOTED.findall(text) if (phrase := query_text(quoted)))
+    if draft.phrases:
+        draft.trace.append(Step("phrases", text, draft.asked, {"phrases": list(draft.phrases)}))
+
+
 def _prices(draft: _Draft, text: str) -> str:
-    """`text` without the words that state price bounds."""
-    found = price_bounds(text, draft.lexicon.data.minor_digits)
+    """`text` without the words that state price bounds; none are in quotes."""
+    found = price_bounds(_QUOTED.sub(" ", text) if draft.phrases else text, draft.lexicon.data.minor_digits)
     if found is None:
         return text
     draft.bounds = Bounds(price_min_minor=found.low, price_max_minor=found.high)
@@ -124,9 +139,10 @@ def _abbreviations(draft: _Draft) -> None:
 
 def _spelling(draft: _Draft) -> None:
     lexicon, before, made = draft.lexicon, draft.text, {}
+    quoted = {word for phrase in draft.phrases for word in phrase.split()}
     for at in range(len(draft.words) - 1, -1, -1):
         word = draft.words[at]
-        if word in lexicon.own_words or lexicon.knows(word) or _is_new(draft, word):
+        if word in quoted or word in lexicon.own_words or lexicon.knows(word) or _is_new(draft, word):
             continue
         beside = draft.words[at - 1] if at else "", *draft.words[at + 1 : at + 2]
         best = lexicon.speller.correct(word, *beside)

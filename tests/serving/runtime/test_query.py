@@ -263,9 +263,33 @@ def test_classes(lexicon: Lexicon, query: str, expected: str) -> None:
     assert understand(query, lexicon).query_class == expected
 
 
+@pytest.mark.parametrize(
+    ("query", "phrases"),
+    [
+        ('"Wireless  Mouse" black', ("wireless mouse",)), ("“hard drive” «1TB»", ("hard drive", "1tb")),
+        ('27" monitor', ()), ('3.5" hard drive 2.5" ssd', ()), ('27" "hard drive"', ("hard drive",)),
+        ('"hard drive', ()), ('""', ()), ('" "', ()), ('"..."', ()), ('""""""', ()),
+    ],
+)  # fmt: skip
+def test_what_stands_in_quotes_is_a_phrase_and_an_inch_is_not(
+    lexicon: Lexicon, query: str, phrases: tuple[str, ...]
+) -> None:
+    """In any quotes; open ones and empty ones are none; refused, the words are words."""
+    assert understand(query, lexicon).phrases == phrases
+    assert understand(query, lexicon, refuse=["phrases"]).phrases == ()
+
+
+def test_words_in_quotes_are_meant_as_written(lexicon: Lexicon) -> None:
+    """No spelling is corrected and no price is read in them; beside them both are."""
+    asked = understand('"wireles under 20" blutooth under 30', lexicon)
+    assert asked.phrases == ("wireles under 20",)
+    assert asked.bounds == Bounds(price_max_minor=3_000)
+    assert asked.text == "wireles under 20 bluetooth"
+
+
 def test_each_step_can_be_refused_and_all_refused_is_as_written(lexicon: Lexicon) -> None:
     """Without a step its name is not in the trace; without all of them the query stands as written."""
-    query = "mujhe frzn piza head set hp laptop chahiye under 20"
+    query = 'mujhe frzn piza head set "hp laptop" chahiye under 20'
     done = {step.step for step in understand(query, lexicon).trace}
     assert done == set(STEPS)
     for step in STEPS:
@@ -275,12 +299,13 @@ def test_each_step_can_be_refused_and_all_refused_is_as_written(lexicon: Lexicon
 
 
 def test_relaxation_gives_up_in_its_declared_order(lexicon: Lexicon) -> None:
-    """Inferred bounds first, then doubts about spelling, then the rarest word; a refused step stays refused."""
-    asked = understand("wireless mouse zzzz under 5", lexicon)
+    """Quotes, inferred bounds, doubts about spelling, the rarest word; a refused step stays refused."""
+    asked = understand('"wireless mouse" zzzz under 5', lexicon)
     steps = list(softer(asked, lexicon, refuse=()))
-    assert [what for what, _ in steps] == ["price_bounds", "rarest_word:zzzz", "rarest_word:mouse"]
-    assert all(each.bounds == Bounds() for _, each in steps)
-    assert steps[1][1].text == "wireless mouse"
+    assert [what for what, _ in steps] == ["phrases", "price_bounds", "rarest_word:zzzz", "rarest_word:mouse"]
+    assert (steps[0][1].phrases, steps[0][1].bounds) == ((), asked.bounds)
+    assert all(each.bounds == Bounds() and not each.phrases for _, each in steps[1:])
+    assert steps[2][1].text == "wireless mouse"
     assert list(softer(understand("mouse", lexicon), lexicon, refuse=())) == []
 
 
