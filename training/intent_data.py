@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, Field
 
-from data_contracts.intents import INTENTS
+from data_contracts.intents import INTENTS, load_labels
 from feature_repo.message_text import tidy
 from feature_repo.text import normalise_query
 from mercato.paths import Lake
@@ -89,21 +89,25 @@ def annotated(lake: Lake, until: datetime) -> dict[str, pd.DataFrame]:
     """Split -> labelled rows of `intent_examples` that end at `until` or before; empty without any.
 
     Of the newest version made of annotations and the newest made of a file; where both have a message, the annotators'
-    label counts.
+    label counts. Rows that say a label set of another major version mean something else, and are left out.
     """
+    major = load_labels().major
     fitting = [each for each in versions(lake, "intent_examples") if each.until <= until]
     newest = {of_annotations(each): each for each in fitting}
     found: list[pd.DataFrame] = []
     for each in (newest[kind] for kind in (True, False) if kind in newest):
         rows = pd.read_parquet(lake.local(lake.path("datasets", each.name, each.version, "rows.parquet")))
-        found.append(_without(rows.assign(origin=rows["label_source"]), *found))
+        same = rows["label_set_version"].fillna("").str.partition(".")[0].isin(["", str(major)])
+        found.append(_without(rows[same].assign(origin=rows["label_source"]), *found))
     if not found:
         return {}
     return {str(split): part[list(COLUMNS)] for split, part in pd.concat(found, ignore_index=True).groupby("split")}
 
 
 def public_rows(folder: Path) -> pd.DataFrame:
-    """The rows of every public set in `folder` that fit our labels, origin `public:NAME`."""
+    """The rows of every public set in `folder` that fit our labels, origin `public:NAME`; BadConfig without one."""
+    if not folder.is_dir():
+        raise BadConfig(f"MERCATO_PUBLIC_SETS is {folder}, which is no folder; name the one that holds the public sets")
     found = [
         _mapped(name, each, folder / each.file) for name, each in public_sets().items() if (folder / each.file).exists()
     ]
@@ -161,7 +165,8 @@ def gather(labelled: dict[str, pd.DataFrame], public: pd.DataFrame, *, validatio
     test = _once(parts["test"])
     validation = _apart(_without(_once(parts["validation"]), test), test)
     train = _apart(_without(_once([*parts["train"], public]), test, validation), test, validation)
-    counts = train["intent"].value_counts()
+    every = sorted({label for part in (train, validation, test) for label in part["intent"]})
+    counts = train["intent"].value_counts().reindex(every, fill_value=0)
     few = counts[counts < FEWEST]
     if len(few):
         raise NotEnoughData(f"found {few.to_dict()} rows to train on, need {FEWEST} of each label; label more")

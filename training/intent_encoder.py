@@ -254,6 +254,7 @@ def fine_tune(  # noqa: PLR0913 - named
         last = newest_checkpoint(checkpoints)
         log.info("intent.training", rows=len(train[0]), steps=steps * config.epochs, resumed=bool(last), gpu=gpu)
         trainer.train(resume_from_checkpoint=last)
+    model.cpu()  # where it is exported
     model.words.settle()
     done = [each for each in trainer.state.log_history if "eval_loss" in each]
     return [

@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import structlog
 
 from data_contracts.artefact_store import ArtefactRef, ArtefactStore
+from data_contracts.errors import ArtefactRefused
 from data_contracts.release import Kind, Reproducible
+from feature_repo import message_text
 from mercato import paths
-from mercato.paths import Lake, canonical_json
+from mercato.paths import Lake, canonical_json, sha256_file
 from mercato.settings import Settings
+from serving.runtime.intent import IntentModel
 from training.intent_config import SHOP, Encoder, IntentConfig
 from training.intent_data import COLUMNS, Messages, annotated, gather, public_rows
 from training.intent_live import ARTEFACT
 from training.record import record
 
+log = structlog.get_logger()
 _SAID = ("accuracy", "macro_f1", "ece", "in_scope_accuracy", "out_of_scope_recall")
 
 
@@ -45,7 +50,8 @@ def train_intent(
 ) -> dict[str, Any]:
     """The ref of the intent model that ships, and what it does on the test messages.
 
-    Nothing is trained when the newest model was made from the same messages by the same recipe.
+    Nothing is trained when the newest model is whole and was made from the same messages, read the same way, by the
+    same recipe.
 
     Args:
         settings: where the lake and MLflow are.
@@ -60,10 +66,12 @@ def train_intent(
     made_of = {
         "intent_messages": messages.digest(),
         "intent_config": hashlib.sha256(canonical_json(config.model_dump())).hexdigest(),
+        "message_text": sha256_file(Path(message_text.__file__)),
     }
     lake = paths.lake(settings)
-    newest = ArtefactStore(lake).newest_ref(ARTEFACT, until=until)
-    if newest and newest.snapshots == made_of:
+    store = ArtefactStore(lake)
+    newest = store.newest_ref(ARTEFACT, until=until)
+    if newest and newest.snapshots == made_of and _whole(store, newest):
         return {**_said(newest), "unchanged": True}
     key = hashlib.sha256(canonical_json(made_of)).hexdigest()[:16]
     checkpoints = settings.root / "checkpoints" / f"{ARTEFACT}-{key}"
@@ -98,6 +106,16 @@ def train_intent(
 def hard_messages_path(lake: Lake, until: datetime) -> str:
     """Where `intent_report.next_batch` lies, as JSON lines that `mercato annotation export --errors` takes."""
     return lake.path("annotation", "hard_messages", f"until={until:%Y%m%dT%H%M%SZ}.jsonl")
+
+
+def _whole(store: ArtefactStore, ref: ArtefactRef) -> bool:
+    """Whether the model is there and loads: errors about one that does not ask for another training."""
+    try:
+        IntentModel.load(store.fetch_one(ARTEFACT, ref.artefact))
+    except ArtefactRefused as error:
+        log.warning("intent.trained_again", sha256=ref.artefact.sha256, reason=str(error))
+        return False
+    return True
 
 
 def _said(ref: ArtefactRef) -> dict[str, Any]:

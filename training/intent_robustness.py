@@ -9,7 +9,8 @@ import pandas as pd
 
 from feature_repo.message_text import romanised
 
-_WORD: Final = re.compile(r"\w{5,}")
+_WORD: Final = re.compile(r"[^\W\d_\u0900-\u097f]{5,}|[\u0900-\u0963\u0970-\u097f]{5,}")
+"""Five letters or more; in Devanagari vowel signs, which `\\w` leaves out, are letters that people get wrong too."""
 _HINGLISH: Final[Mapping[str, str]] = {
     "where": "kahan", "is": "hai", "my": "mera", "not": "nahi", "want": "chahiye", "need": "chahiye", "how": "kaise",
     "much": "kitna", "what": "kya", "when": "kab", "and": "aur", "for": "ke liye", "this": "ye", "that": "wo",

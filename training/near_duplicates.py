@@ -28,7 +28,7 @@ def groups(texts: Sequence[str], similarity: float = SIMILARITY) -> NDArray[np.i
     kept = list(dict.fromkeys(texts))
     grams = _grams(kept)
     firsts: dict[str, int] = {}
-    alike = [firsts.setdefault(normalise_query(text), at) for at, text in enumerate(kept)]
+    alike = [firsts.setdefault(normalise_query(text) or text, at) for at, text in enumerate(kept)]
     joined = coo_array((np.ones(len(kept), np.float32), (np.arange(len(kept)), alike)), shape=grams.shape[:1] * 2)
     _, part = connected_components(_near(grams, grams, similarity) + joined, directed=False)
     part_of = dict(zip(kept, part.tolist(), strict=True))

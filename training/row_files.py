@@ -70,7 +70,7 @@ def _read_csv(file: Path) -> dict[str, list[Any]]:
 
 
 def _read_jsonl(file: Path) -> dict[str, list[Any]]:
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise SchemaMismatch(f"{file.name}: every line must be a JSON object")
     return {name: [row.get(name) for row in rows] for row in rows for name in row}

@@ -20,9 +20,9 @@ class Label(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-    wants: str
+    wants: Annotated[str, Field(min_length=1)]
     """Ends the sentence "the shopper ..."."""
-    others: str
+    others: Annotated[str, Field(min_length=1)]
     """What looks like it and has another label."""
     hotkey: Annotated[str, Field(pattern=r"^[0-9a-z]$")]
     """Key that annotators press."""

@@ -69,9 +69,9 @@ def instant(text: str) -> datetime:
     except ValueError:
         pass
     else:
-        return load_shop(Settings().shop).day_start(day)
+        return load_shop(Settings().shop).day_start(day).astimezone(UTC)
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"found {text!r}, need an ISO date or time such as 2017-12-04T05:00Z") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mercato import clock
+from mercato.commands.support import instant
 from mercato.errors import BadSetting
 from mercato.settings import Settings
 
@@ -48,3 +49,10 @@ def test_two_shops_do_not_share_a_clock(tmp_path: Path) -> None:
     clock.start_shifted(tmp_path / "clock.json", DEMO, SHOP)
     with pytest.raises(BadSetting, match="need a home of its own for chorus: set MERCATO_HOME"):
         clock.start_shifted(tmp_path / "clock.json", DEMO, "chorus")
+
+
+def test_an_instant_is_one_however_it_is_written() -> None:
+    """Ids and orders are made of what is parsed, so every zone is told in UTC."""
+    written = ["2017-03-08T05:00Z", "2017-03-08T00:00-05:00", "2017-03-08T05:00", "2017-03-08T10:30+05:30"]
+    assert {instant(each).isoformat() for each in written} == {"2017-03-08T05:00:00+00:00"}
+    assert instant("2017-03-08").tzinfo is UTC

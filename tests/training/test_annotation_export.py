@@ -29,7 +29,7 @@ from tests.training.small_intent import release_of, small_intent
 from training.annotation.batches import folder
 from training.annotation.choose import choose
 from training.annotation.config import EXPORT, ExportConfig
-from training.annotation.export import export, export_errors
+from training.annotation.export import Exported, export, export_errors
 from training.annotation.jobs import intent_models
 from training.annotation.pool import Message, message_id, pool
 from training.clean import clean
@@ -190,6 +190,8 @@ def test_no_new_batch_while_too_many_wait(lake: Lake) -> None:
     third = export(lake, LABELS, UNTIL + timedelta(days=2), small)
     assert third.batch is None
     assert third.note == f"2 batches wait for their annotations: {first.batch}, {second.batch}"
+    newer = LABELS.model_copy(update={"version": "2.0.0"})
+    assert export(lake, newer, UNTIL + timedelta(days=2), small).batch is not None, "nobody can import the old ones"
 
 
 def test_errors_of_a_model_are_asked_about_again(lake: Lake, tmp_path: Path) -> None:
@@ -207,8 +209,16 @@ def test_errors_of_a_model_are_asked_about_again(lake: Lake, tmp_path: Path) -> 
     assert first["predictions"][0]["result"][0]["value"] == {"choices": ["help"]}
     assert "predictions" not in second
     before = tree(lake)
-    assert export_errors(lake, LABELS, UNTIL, file).note == "exported before"
+    for later in (UNTIL, UNTIL + timedelta(hours=1)):
+        assert export_errors(lake, LABELS, later, file) == Exported(made, "exported before")
     assert tree(lake) == before
+    with pytest.raises(SchemaMismatch, match=r"nowhere\.csv"):
+        export_errors(lake, LABELS, UNTIL, tmp_path / "nowhere.csv")
+    paragraphs = tmp_path / "errors.jsonl"
+    paragraphs.write_text('{"text": "where is\u2028my other parcel"}\n')
+    made = export_errors(lake, LABELS, UNTIL, paragraphs).batch
+    assert made is not None
+    assert [each["data"]["text"] for each in tasks(lake, made.batch)] == ["where is my other parcel"]
     put_clean(lake, "products", [{"product_id": "p", "name": "Sylvanian Families house"}])
     file.write_text("text\nwho is Sylvanian Families\n")
     made = export_errors(lake, LABELS, UNTIL, file).batch

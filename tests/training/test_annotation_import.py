@@ -30,6 +30,7 @@ from tests.training.annotation_maker import (
     tasks,
     truth,
 )
+from training.annotation import importing
 from training.annotation.batches import batches, imported, labels_path
 from training.annotation.config import EXPORT, IMPORT
 from training.annotation.export import export, export_errors
@@ -228,11 +229,11 @@ def test_what_was_not_asked_is_not_taken(place: tuple[Lake, str], tmp_path: Path
     assert "was labelled by label set 1.0.0, the labels are now 2.0.0" in refusal(given, labels=newer)
 
 
-def relabel(lake: Lake, tmp_path: Path) -> None:
+def relabel(lake: Lake, tmp_path: Path, labels: LabelSet = LABELS) -> None:
     """Two annotators say `info` of a message that a model's report lists as an error."""
     errors = tmp_path / "errors.jsonl"
     errors.write_text(json.dumps({"text": "who won the match"}) + "\n")
-    again = export_errors(lake, LABELS, UNTIL, errors).batch
+    again = export_errors(lake, labels, UNTIL, errors).batch
     assert again is not None
     relabelled = exported(tasks(lake, again.batch), lambda *_: [annotation(n, "info") for n in (1, 2)])
     drop(tmp_path / "in", relabelled, "errors.json")
@@ -276,6 +277,43 @@ def test_one_more_vote_leaves_the_other_labels_as_old_as_they_were(place: tuple[
     labels = {each.text: each.intent for each in decided(lake, UNTIL + timedelta(days=3))}
     assert labels["who won the match"] == "info"
     assert len(decided(lake, UNTIL)) == 19
+
+
+def test_an_older_run_takes_nothing_from_a_newer_one(place: tuple[Lake, str], tmp_path: Path) -> None:
+    """A day's import that is cleared and runs again knows fewer votes: what later days know stays, bytes and all."""
+    lake, batch = place
+    given = tasks(lake, batch)
+    drop(tmp_path / "in", exported(given[:12], agreed), "first.json")
+    late = exported(given, lambda data, _: [annotation(n, truth(data["text"]), UNTIL) for n in (8, 9)])
+    drop(tmp_path / "in", late, "second.json")
+    newer = UNTIL + timedelta(days=1)
+    files = sorted((tmp_path / "in").glob("*"))
+    import_files(lake, LABELS, files, newer, IMPORT)
+    before, known = tree(lake), decided(lake, newer)
+    assert len(known) == 20
+    again = import_files(lake, LABELS, files, UNTIL, IMPORT)
+    assert (again.taken, again.unchanged, again.refused) == ((), 1, ())
+    assert tree(lake) == before
+
+
+def test_labels_that_meant_something_else_are_left_out(
+    place: tuple[Lake, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a new major label set old labels train nothing, their files are no error, and new batches are chosen."""
+    lake, batch = place
+    drop(tmp_path / "in", exported(tasks(lake, batch), agreed))
+    take(lake, tmp_path / "in")
+    assert decided(lake, UNTIL)
+    newer = LABELS.model_copy(update={"version": "2.0.0"})
+    monkeypatch.setattr(importing, "load_labels", lambda: newer)
+    assert decided(lake, UNTIL) == []
+    assert importing.digests(lake, UNTIL) == {}
+    again = import_files(lake, newer, sorted((tmp_path / "in").glob("*")), UNTIL + timedelta(days=1), IMPORT)
+    assert (again.unchanged, again.refused) == (1, ())
+    relabel(lake, tmp_path, newer)
+    import_files(lake, newer, sorted((tmp_path / "in").glob("*")), UNTIL + timedelta(days=1), IMPORT)
+    labels = {each.text: each.intent for each in decided(lake, UNTIL + timedelta(days=1))}
+    assert labels == {"who won the match": "info"}
 
 
 def test_an_import_that_is_undone_leaves_the_dataset(place: tuple[Lake, str], tmp_path: Path) -> None:

@@ -102,6 +102,9 @@ def test_no_message_is_on_two_sides_and_public_ones_only_train(tmp_path: Path) -
     assert "q7 z9" in set(parts.train["text"])
     assert not parts.validation["origin"].str.startswith("public:").any()
     assert annotated(paths.lake(Settings(home=tmp_path)), AT) == {}
+    held = gather({}, NONE, validation_share=0.15).validation.iloc[:1]
+    with pytest.raises(NotEnoughData, match=r"\{'salutation': 0\} rows to train on"):
+        gather({"train": held.assign(intent="salutation")}, NONE, validation_share=0.15)
     with pytest.raises(NotEnoughData, match="label more"):
         gather({"train": public.iloc[:1].assign(text="w5 w6", intent="new_label")}, NONE, validation_share=0.15)
 
@@ -165,7 +168,10 @@ def test_public_sets_are_mapped_by_class_and_bounded(tmp_path: Path) -> None:
     found = public_rows(tmp_path)
     assert found["intent"].value_counts().to_dict() == {"help": 22, "cart": 12, "track": 1}
     assert set(found["origin"]) == {"public:bitext"}
-    assert public_rows(tmp_path / "nowhere").empty
+    (tmp_path / "none").mkdir()
+    assert public_rows(tmp_path / "none").empty
+    with pytest.raises(BadConfig, match="nowhere, which is no folder"):
+        public_rows(tmp_path / "nowhere")
 
 
 def test_rows_of_rare_labels_weigh_more() -> None:
@@ -386,6 +392,12 @@ def test_messages_are_made_worse_in_the_way_that_is_said() -> None:
     assert changed.split()[1:3] == ["is", "my"]
     assert changed != "where is my package"
     assert abs(len(changed) - len("where is my package")) <= 2
+    hindi = ["मेरा पार्सल कहाँ है", "डिलीवरी कब तक होगी"]
+    made = [with_typos(text, np.random.default_rng(1)) for text in hindi]
+    assert [text.split()[0] for text in made] == ["मेरा", made[1].split()[0]]
+    assert made[0].split()[2:] == ["कहाँ", "है"]
+    assert all(new != old and abs(len(new) - len(old)) <= 1 for new, old in zip(made, hindi, strict=True))
+    assert with_typos("order 1234567 NE1W00", np.random.default_rng(1)).split()[1:] == ["1234567", "NE1W00"]
     assert code_switched("मेरा order कहाँ है", np.random.default_rng(0)) == "mera order kahan hai"
 
 
@@ -420,6 +432,8 @@ def test_a_run_leaves_model_report_and_next_batch(
     again = intent_job.train_intent(settings, AT, wins=lambda _a, _b: True, config=config)
     assert again["unchanged"] is True
     assert again["sha256"] == said["sha256"]
+    Path(lake.path("artefacts", said["sha256"])).unlink()
+    assert "unchanged" not in intent_job.train_intent(settings, AT, wins=lambda _a, _b: True, config=config)
 
 
 def test_the_base_is_a_setting(tmp_path: Path) -> None:

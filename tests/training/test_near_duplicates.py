@@ -25,6 +25,7 @@ def test_a_group_is_a_chain_of_near_duplicates() -> None:
     ]  # fmt: skip
     assert groups(texts).tolist() == [0, 0, 2, 0, 4, 5, 6]
     assert groups([]).tolist() == []
+    assert groups(["👍", "😡", "👍", "???"]).tolist() == [0, 1, 0, 3], "without a word a message is what it is"
     assert groups(["need help", "need help ?????", "needd help ?????", "need help"]).tolist() == [0, 0, 0, 0]
     assert crossing(texts[:2], texts[3:]) == [(text, "where is my parcell") for text in texts[:2]]
 

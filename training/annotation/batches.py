@@ -47,6 +47,11 @@ class Batch(BaseModel):
     sha256: str
     """Of tasks.json."""
 
+    @property
+    def major(self) -> int:
+        """Of its label set: labels of the same major version mean the same."""
+        return int(self.label_set.partition(".")[0])
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:

@@ -54,7 +54,8 @@ def export(
         if there := find(lake, asked.batch):
             return Exported(there, "exported before")
         earlier = batches(lake)
-        waiting = [each.batch for each in earlier if each.kind == "messages" and imported(lake, each.batch) is None]
+        ours = [each.batch for each in earlier if each.kind == "messages" and each.major == labels.major]
+        waiting = [each for each in ours if imported(lake, each) is None]
         if len(waiting) >= config.open_batches:
             return Exported(None, f"{len(waiting)} batches wait for their annotations: {', '.join(waiting)}")
         found = pool(lake, labels.languages, until, timedelta(days=config.lookback_days))
@@ -68,35 +69,41 @@ def export(
 def export_errors(lake: Lake, labels: LabelSet, until: datetime, file: Path) -> Exported:
     """A batch of the texts that a model got wrong, as its report lists them; labelled ones are asked about again.
 
-    A text of an earlier batch was written when that batch says.
+    A text of an earlier batch was written when that batch says. The same file, asked about again, is the same batch.
 
     Raises:
         SchemaMismatch: the file cannot be read, or has other columns than `ERRORS`.
     """
-    asked = Asked("errors", until, labels, {"file": file.name, "sha256": sha256_file(file)})
     rows = read_rows(file, ERRORS, frozenset(ERRORS.names) - {"text"}).to_pylist()
+    said = {"file": file.name, "sha256": sha256_file(file)}
+    asked = Asked("errors", until, labels, said)
     rows = [row for row in rows if row["text"] and row["text"].strip()]
     texts = redactor(lake, until).redact([" ".join(row["text"].split()) for row in rows])
-    earlier = [task for each in batches(lake) for task in tasks_of(lake, each.batch)]
-    written = {task.message_id: task.event_time for task in earlier if task.event_time}
-    tasks: dict[str, Task] = {}
-    for row, text in zip(rows, texts, strict=True):
-        tasks.setdefault(
-            message_id(text),
-            Task(
-                message_id=message_id(text),
-                batch=asked.batch,
-                text=text,
-                language=row["language"] if row["language"] in labels.languages else language_of(text),
-                channel="errors",
-                event_time=written.get(message_id(text), ""),
-                chosen_by="error",
-                model=row["model"] or "",
-                predicted=row["predicted"] if row["predicted"] in labels.names else "",
-                confidence=row["confidence"],
-            ),
-        )
-    return _once(lake, asked, list(tasks.values()))
+    with lake.alone(LOCK):
+        before = batches(lake)
+        same = [each for each in before if each.said == said and each.label_set == labels.version]
+        if same:
+            return Exported(same[0], "exported before")
+        earlier = [task for each in before for task in tasks_of(lake, each.batch)]
+        written = {task.message_id: task.event_time for task in earlier if task.event_time}
+        tasks: dict[str, Task] = {}
+        for row, text in zip(rows, texts, strict=True):
+            tasks.setdefault(
+                message_id(text),
+                Task(
+                    message_id=message_id(text),
+                    batch=asked.batch,
+                    text=text,
+                    language=row["language"] if row["language"] in labels.languages else language_of(text),
+                    channel="errors",
+                    event_time=written.get(message_id(text), ""),
+                    chosen_by="error",
+                    model=row["model"] or "",
+                    predicted=row["predicted"] if row["predicted"] in labels.names else "",
+                    confidence=row["confidence"],
+                ),
+            )
+        return _once(lake, asked, list(tasks.values()))
 
 
 def adjudicate(lake: Lake, labels: LabelSet, until: datetime, parent: str, tasks: Sequence[Task]) -> Exported:

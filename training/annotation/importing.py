@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from data_contracts.intents import LabelSet
+from data_contracts.intents import LabelSet, load_labels
 from mercato.paths import Lake, canonical_json
 from training.annotation.agreement import Agreement, agreement, decision, plain
 from training.annotation.batches import LOCK, Batch, batches, find, imported, labels_path, tasks_of
@@ -79,8 +79,9 @@ def import_files(
 ) -> Imported:
     """Take what annotators said before `until`; the same files again leave the same bytes.
 
-    Files that hold the same batch add up; a label that they leave as it was stays known since then. A file that is no
-    export, or a batch that is refused, leaves nothing behind and is named in `refused`; the others are taken.
+    Files that hold the same batch add up; a label that they leave as it was stays known since then. A batch that a
+    later run took, or that was taken when labels meant something else, stays as it is. A file that is no export, or a
+    batch that is refused, leaves nothing behind and is named in `refused`; the others are taken.
     """
     read, refused = _read(files, labels)
     given = sorted((vote for each in read for vote in each.votes), key=lambda each: (each.at, each.label))
@@ -92,12 +93,15 @@ def import_files(
     taken, unchanged = [], 0
     with lake.alone(LOCK):
         for batch, said in sorted(by_batch.items()):
+            before = imported(lake, batch)
+            if before and _settled(lake, batch, before, labels, until):
+                unchanged += 1
+                continue
             try:
                 judged = judge(lake, labels, batch, said, until=until, config=config)
             except TrainingError as error:
                 refused.append(error)
                 continue
-            before = imported(lake, batch)
             if before and before["digest"] == judged.digest:
                 unchanged += 1
                 continue
@@ -130,7 +134,7 @@ def judge(  # noqa: PLR0913 - a batch, then the terms on which it is taken
     there = find(lake, batch)
     if there is None:
         raise BadExport(f"{batch} was never exported by this shop; import it where it was exported")
-    if int(there.label_set.partition(".")[0]) != labels.major:
+    if there.major != labels.major:
         raise BadExport(
             f"{batch} was labelled by label set {there.label_set}, the labels are now {labels.version} and mean "
             "something else; export its messages again"
@@ -166,10 +170,13 @@ def judge(  # noqa: PLR0913 - a batch, then the terms on which it is taken
 
 
 def decided(lake: Lake, until: datetime) -> list[Label]:
-    """The label of each message that was known before `until`, by message: the newest, an adjudicator's before all."""
+    """The label of each message that was known before `until`, by message: the newest, an adjudicator's before all.
+
+    Labels of another major version of the label set meant something else, and are left out.
+    """
     newest: dict[str, tuple[tuple[bool, str, str], Label]] = {}
-    for each in batches(lake):
-        for row in (imported(lake, each.batch) or {"labels": []})["labels"]:
+    for said in _imported(lake).values():
+        for row in said["labels"]:
             label = Label(**row)
             rank = (label.adjudicated, label.known_at, label.batch)
             known = datetime.fromisoformat(label.known_at) < until
@@ -180,12 +187,24 @@ def decided(lake: Lake, until: datetime) -> list[Label]:
 
 def digests(lake: Lake, until: datetime) -> dict[str, str]:
     """Batch -> digest of the votes that its labels come from, of what `decided` reads."""
-    found = {each.batch: imported(lake, each.batch) for each in batches(lake)}
     return {
         batch: said["digest"]
-        for batch, said in found.items()
-        if said and any(datetime.fromisoformat(row["known_at"]) < until for row in said["labels"])
+        for batch, said in _imported(lake).items()
+        if any(datetime.fromisoformat(row["known_at"]) < until for row in said["labels"])
     }
+
+
+def _imported(lake: Lake) -> dict[str, Any]:
+    """Batch -> what was imported of it, of those whose labels mean what labels mean now."""
+    major = load_labels().major
+    found = {each.batch: imported(lake, each.batch) for each in batches(lake) if each.major == major}
+    return {batch: said for batch, said in found.items() if said}
+
+
+def _settled(lake: Lake, batch: str, before: Mapping[str, Any], labels: LabelSet, until: datetime) -> bool:
+    there = find(lake, batch)
+    later = any(datetime.fromisoformat(row["known_at"]) >= until for row in before["labels"])
+    return later or (there is not None and there.major != labels.major)
 
 
 def _read(files: Iterable[Path], labels: LabelSet) -> tuple[list[Votes], list[TrainingError]]:
