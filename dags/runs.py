@@ -1,7 +1,7 @@
 """How a task meets its run: the shop at parse time, the window and the outlets at task time."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -98,7 +98,7 @@ def start(
 
 
 def after(*dag_ids: str, even_failed: bool = False) -> Any:
-    """A task that holds a scheduled run until the same business day succeeded in `dag_ids`, or is over (`even_failed`).
+    """A task that holds a scheduled run until its last business day succeeded in `dag_ids`, or is over (`even_failed`).
 
     Manual and backfill runs go on at once: who starts them answers for their input.
     """
@@ -109,7 +109,7 @@ def after(*dag_ids: str, even_failed: bool = False) -> Any:
     def wait(**context: Any) -> bool:
         if run_of(context).run_type != "scheduled":
             return True
-        day = [context["logical_date"]]
+        day = [shop().last_midnight(context["data_interval_end"] - timedelta(microseconds=1))]
         states = ["success", "failed"] if even_failed else ["success"]
         return all(context["ti"].get_dr_count(dag_id=of, logical_dates=day, states=states) for of in dag_ids)
 

@@ -44,7 +44,7 @@ def fit(**context: Any) -> dict[str, Any]:
             "fine-tuned",
             type="string",
             enum=["none", "frozen", "fine-tuned"],
-            description="How far to go with the pretrained encoder: under a minute, five minutes, most of an hour.",
+            description="How far to go with the pretrained encoder: under a minute, five minutes, an hour or more.",
         ),
     },
     tags=["training"],

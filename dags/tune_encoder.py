@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from dags import assets
 from dags.policies import DEFAULT_ARGS, UNTIL_PARAM, deadline
-from dags.runs import publish, settings, shop, until
+from dags.runs import after, publish, settings, shop, until
 
 
 @task(inlets=[assets.dataset("search_pairs"), assets.clean("products")], outlets=[assets.ENCODER_CHOICE])
@@ -40,8 +40,8 @@ def tune(**context: Any) -> dict[str, Any]:
     doc_md=__doc__,
 )
 def tune_encoder() -> None:
-    """One task."""
-    tune()
+    """Waits for the pairs of the night."""
+    after("build_datasets") >> tune()
 
 
 tune_encoder()

@@ -105,7 +105,7 @@ def read_rules(path: Path) -> list[Rule]:
         said = yaml.safe_load(path.read_text(encoding="utf-8")) or []
     except FileNotFoundError:
         raise BadShop(f"found no file {path}; need a YAML list of rules, an empty file for none") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date that does not exist: ValueError
         raise BadShop(f"{path} is not YAML: {error}") from error
     try:
         rules = _RULES.validate_python(said)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
+import structlog
 
 from mercato.settings import Settings
 
@@ -16,13 +17,12 @@ if TYPE_CHECKING:
     from training.search_jobs import Loaded
     from training.search_quality import Judgments, Search
 
+log = structlog.get_logger()
 SERVED: Final = "served"
 GATE: Final = "ndcg_judged"
 """The reading that must reach MIN_NDCG: an unjudged product is no evidence; catalogues outgrow their judgments."""
 MIN_NDCG: Final = 0.65
 """nDCG@10 of the judged products that an index must reach."""
-FEW_QUERIES: Final = 5
-"""Queries that a slice needs before it is judged by itself."""
 ASKED: Final = ("as written", "misspelt")
 _MODES: Final = ("ndcg_at_10", "ndcg_judged")
 _LIVE: Final = "_live"
@@ -45,7 +45,7 @@ def judge_index(settings: Settings, until: datetime) -> dict[str, Any]:
     """The verdict on the newest index: its fusion, recorded, its scores on the shop's golden set and its behaviours.
 
     What is learned ships when it beats reciprocal rank, cross-fitted, by more than the interval. A shop without a
-    golden set gets reciprocal rank, and is judged by the behaviours that need no golden set.
+    golden set, or with one of fewer than FEW_QUERIES queries, gets reciprocal rank and is judged by its behaviours.
 
     Raises:
         IndexNotGood: below MIN_NDCG, or worse than the live release (`refuse_losses`), or a behaviour of
@@ -56,7 +56,10 @@ def judge_index(settings: Settings, until: datetime) -> dict[str, Any]:
 
     draft = search_jobs.draft(settings, until)
     judged = {name: draft.sha256[name] for name in search_jobs.INDEXES}
-    known = golden.read(settings.shop) if golden.has(settings.shop) else None
+    stated = golden.read(settings.shop) if golden.has(settings.shop) else None
+    known = stated if stated is not None and len(stated.relevant) >= golden.FEW_QUERIES else None
+    if stated is not None and known is None:
+        log.warning("golden.too_few", queries=len(stated.relevant), needed=golden.FEW_QUERIES)
     chosen, wins, metrics, config = draft.fused_by(Fusion(None, judged)), False, {}, {}
     scores = pd.DataFrame()
     if known is not None:
@@ -72,7 +75,7 @@ def judge_index(settings: Settings, until: datetime) -> dict[str, Any]:
         recall = index.query_recall(draft.engine.base.vectors, draft.query_vectors(known.grades))
         metrics = {**{name: float(scores[name].mean()) for name in _MODES}, "recall_at_100": recall}
         config = {"unjudged": fusion.UNJUDGED, "ridge": fusion.RIDGE}
-    found = behaviour.behaviours(chosen, known)
+    found = behaviour.behaviours(chosen, stated)
     behaviour.refuse_misbehaving(found)
     shares = {each.name: each.found for each in found if each.queries}
     queries = {"queries": float(len(scores))} if known is not None else {}
@@ -124,7 +127,7 @@ def refuse_losses(new: Loaded, live: Loaded, known: Judgments) -> None:
 def refuse_worse(scores: pd.DataFrame, live: pd.DataFrame, readings: Mapping[str, Sequence[str]] = READINGS) -> None:
     """Raise IndexNotGood where a reading is worse than the live release's by more than its paired interval.
 
-    Looked at are all queries as written, and each slice of FEW_QUERIES or more.
+    Looked at are all queries as written, and each slice of `training.golden.FEW_QUERIES` or more.
 
     Args:
         scores: query, slice and the columns of the readings, a row per query and way of asking.
@@ -147,6 +150,7 @@ def refuse_worse(scores: pd.DataFrame, live: pd.DataFrame, readings: Mapping[str
 
 
 def _parts(both: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    from training.golden import FEW_QUERIES
     from training.search_quality import MISSPELT
 
     parts = [("all queries", both[both["slice"] != MISSPELT])]

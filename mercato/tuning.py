@@ -1,5 +1,6 @@
 """One fine-tuning of the encoder: training makes and scores the candidates, monitoring judges them; both meet here."""
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,11 +15,12 @@ import structlog
 from data_contracts.artefact_store import ArtefactRef, ArtefactStore
 from data_contracts.lake import as_of, snapshot_digest
 from mercato import paths
-from mercato.paths import Lake
+from mercato.paths import Lake, canonical_json, sha256_file
 from mercato.settings import Settings
 from training import encoder_choice, golden, negatives, pairs
 from training.datasets.search_pairs import SEARCH_PAIRS
 from training.datasets.versions import DatasetManifest, newest, rows_of
+from training.embeddings import encode_texts, known_vectors
 from training.encoder_trial import Candidate, Trial
 from training.errors import ArtefactMissing, NotEnoughData
 from training.held_out import refuse_leaks
@@ -59,11 +61,13 @@ def tune_encoder(settings: Settings, until: datetime, config: TuningConfig = DEF
     """
     lake = paths.lake(settings)
     work = _work(settings, lake, until, config)
-    home = settings.root / "tuning" / settings.shop / f"{work.made.version}-{until:%Y%m%d}"
+    recipe = hashlib.sha256(canonical_json(config.model_dump())).hexdigest()[:8]
+    home = settings.root / "tuning" / settings.shop / f"{work.made.version}-{until:%Y%m%d}-{recipe}"
     with tempfile.TemporaryDirectory(prefix="mercato-") as scratch:
         untuned = work.trial.untuned(Path(scratch) / "untuned")
         texted = work.rows.merge(work.trial.products[["product_id", "text"]], on="product_id")
-        found = negatives.triplets(texted, untuned.encoder, work.trial.over(untuned), negatives.MiningConfig())
+        current = _current(lake, until, work.trial) or untuned
+        found = negatives.triplets(texted, current.encoder, work.trial.over(current), negatives.MiningConfig())
         done = tune(config, found, home)
         tuned = work.trial.candidate("tuned", done.folder, Path(scratch) / "tuned")
         scores = {"bm25": work.trial.bm25(), "un-tuned": work.trial.score(untuned), "tuned": work.trial.score(tuned)}
@@ -93,6 +97,17 @@ def tune_encoder(settings: Settings, until: datetime, config: TuningConfig = DEF
     return {"sha256": ref.artefact.sha256, "run_id": ref.run_id, **{k: said[k] for k in ("chosen", "why", "int8")}}
 
 
+def _current(lake: Lake, until: datetime, trial: Trial) -> Candidate | None:
+    """The encoder that the last tuning chose, whose mistakes are worth learning from; None before the first."""
+    store = ArtefactStore(lake)
+    chosen = encoder_choice.newest(store, until, trial.config.base_model)
+    if chosen is None:
+        return None
+    known = known_vectors(store, until, sha256_file(chosen.encoder))
+    vectors = encode_texts(trial.config, chosen.encoder, chosen.tokenizer, trial.texts, known)
+    return Candidate("current", chosen.encoder, chosen.tokenizer, vectors)
+
+
 def _work(settings: Settings, lake: Lake, until: datetime, config: TuningConfig) -> _Work:
     judgments = golden.read(settings.shop)
     held = pairs.held_out(judgments, pairs.DEFAULT)
@@ -102,17 +117,19 @@ def _work(settings: Settings, lake: Lake, until: datetime, config: TuningConfig)
             f"found no version of {SEARCH_PAIRS.name} as of {until.isoformat()} or before; run build_datasets first"
         )
     rows = rows_of(lake, made).to_pandas()
-    _need_news(lake, rows, until)
+    _need_news(lake, rows, until, config)
     refuse_leaks(rows["query"].tolist(), held)
     digest = snapshot_digest(lake, "products", event_before=until, known_before=until)
     products = as_of(lake, "products", event_before=until, known_before=until).execute()
     return _Work(made, usable(config, rows), Trial.of(products, judgments, held, config), digest)
 
 
-def _need_news(lake: Lake, rows: pd.DataFrame, until: datetime) -> None:
-    """Nothing, unless the last tuning saw nearly all of these pairs."""
+def _need_news(lake: Lake, rows: pd.DataFrame, until: datetime, config: TuningConfig) -> None:
+    """Nothing, unless the last tuning of this base model saw nearly all of these pairs."""
     last = encoder_choice.report(ArtefactStore(lake), until)
-    before = newest(lake, SEARCH_PAIRS.name, until=until, version=last["pairs"]) if last else None
+    if last is None or last["base_model"] != config.base_model:
+        return
+    before = newest(lake, SEARCH_PAIRS.name, until=until, version=last["pairs"])
     if before is None:
         return
     key = ["query", "product_id", "origin"]

@@ -121,12 +121,14 @@ async def search(gateway: Gateway, request: SearchRequest, request_id: str) -> A
     prices = minor(wanted.price_min, digits), minor(wanted.price_max, digits)
     filters = Bounds(wanted.category, wanted.brand, *prices, wanted.in_stock)
     understood = _understood(gateway, live, request)
-    rules = gateway.rules.applying(
-        queries={query_text(request.query), understood.text}, category=wanted.category, segment=request.segment
-    )
-    page = {"n": request.n, "offset": request.offset, "filters": filters, "exclude": request.exclude, "rules": rules}
+
+    def rules(meant: Understanding) -> list[Rule]:
+        queries = {query_text(request.query), understood.text, meant.text}
+        return gateway.rules.applying(queries=queries, category=wanted.category, segment=request.segment)
+
+    page = {"n": request.n, "offset": request.offset, "filters": filters, "exclude": request.exclude}
     lexicon = live.lexicon if gateway.settings.enable_query_enhancement else None
-    found, understood, relaxed = find(live.search, lexicon, understood, request.refuse, page, customer=customer)
+    found, meant, relaxed = find(live.search, lexicon, understood, request.refuse, page, customer=customer, rules=rules)
     for each in relaxed:
         metrics.RELAXED.labels(each.partition(":")[0]).inc()
     _log_found(gateway, asked, "search", found, request_id, first=request.offset + 1)
@@ -135,9 +137,9 @@ async def search(gateway: Gateway, request: SearchRequest, request_id: str) -> A
         **_answer(live, request_id, (*degraded, *found.degraded), results),
         "total": found.total,
         "facets": {**found.facets, "price": _price_facet(found.price_ranges, digits)},
-        "understood": _shown_understanding(understood, digits, explain=request.explain),
+        "understood": _shown_understanding(meant, digits, explain=request.explain),
         "relaxed": relaxed,
-        **({"rules": [_shown_rule(rule, found) for rule in rules]} if request.explain else {}),
+        **({"rules": [_shown_rule(rule, found) for rule in rules(meant)]} if request.explain else {}),
     }
 
 

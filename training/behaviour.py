@@ -13,7 +13,7 @@ import pandas as pd
 
 from feature_repo.text import query_text
 from serving.runtime.query.lexicon import Lexicon, phrases
-from serving.runtime.query.prices import like_years, price_bounds
+from serving.runtime.query.prices import price_bounds
 from serving.runtime.search import SearchResult
 from serving.runtime.shelf import Shelf
 from training.errors import IndexNotGood
@@ -156,13 +156,16 @@ def prices(answer: Answer, shelf: Shelf, lexicon: Lexicon | None) -> Behaviour:
 
 def brands(answer: Answer, shelf: Shelf) -> Behaviour:
     """The most frequent brands by their names alone: the first places are theirs."""
-    held = Counter(brand for brand in shelf.brand.tolist() if query_text(brand))
+    stocked = shelf.brand[shelf.in_stock != 0]  # what is sold out comes last, whatever it is
+    held = Counter(brand for brand in stocked.tolist() if query_text(brand))
     results = []
     for brand, products in held.most_common(BRANDS):
         if products >= BRAND_PLACES:
             first = [str(shelf.brand[row]) for row in answer(brand, BRAND_PLACES)[0].rows]
             results.append((first.count(brand) / BRAND_PLACES, f"{brand!r} leads with {first}"))
-    return Behaviour.of("brands", results, MIN_BRAND_LEADS, f"no brand has {BRAND_PLACES} products")
+    return Behaviour.of(
+        "brands", results, MIN_BRAND_LEADS, f"no brand has {BRAND_PLACES} products that are not sold out"
+    )
 
 
 def unanswered(answer: Answer, golden: Judgments | None) -> Behaviour:
@@ -232,18 +235,24 @@ def _some(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _priced_queries(shelf: Shelf, digits: int) -> Iterator[tuple[str, int, float]]:
-    """(query, least, greatest price in minor units) that at least one product of the category named is inside of."""
+    """(query, least, greatest price in minor units) that at least one product of the category named is inside of.
+
+    Only queries that say a price: after some names ("Toys by age") a number says something else.
+    """
     unit = 10**digits
     priced = shelf.price_minor > 0
     names = Counter(name for name in shelf.category[priced].tolist() if _names_no_price(name, digits))
     for name, _ in names.most_common(CATEGORIES):
         low, high = np.quantile(shelf.price_minor[priced & (shelf.category == name)], (0.25, 0.75))
         least, most = int(low // unit), int(-(-high // unit))
-        yield f"{name} under {most}", 0, most * unit
+        asked = [(f"{name} under {most}", None, most * unit)]
         if least:
-            yield f"{name} over {least}", least * unit, float("inf")
-            if not like_years(least, most):
-                yield f"{name} between {least} and {most}", least * unit, most * unit
+            asked.append((f"{name} over {least}", least * unit, None))
+            asked.append((f"{name} between {least} and {most}", least * unit, most * unit))
+        for query, at_least, at_most in asked:
+            said = price_bounds(query.casefold(), digits)
+            if said is not None and (said.low, said.high) == (at_least, at_most):
+                yield query, at_least or 0, float("inf") if at_most is None else at_most
 
 
 def _names_no_price(name: str, digits: int) -> bool:

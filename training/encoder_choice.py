@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,7 @@ class Chosen:
 
 
 REPORT: Final = "encoder_choice"
+_TICK: Final = timedelta(microseconds=1)
 FILES: Final[Mapping[str, Kind]] = {"chosen_encoder": Kind.ONNX, "chosen_tokenizer": Kind.TOKENIZER}
 
 
@@ -71,8 +72,11 @@ def report(store: ArtefactStore, until: datetime) -> dict[str, Any] | None:
 
 
 def newest(store: ArtefactStore, until: datetime, base_model: str) -> Chosen | None:
-    """What the newest tuning chose, its files verified; None when there was none, or one of another base model."""
-    ref, said = store.newest_ref(REPORT, until=until), report(store, until)
+    """What the newest tuning of before `until` chose, its files verified; None when there was none of this base model.
+
+    One of `until` itself ends long after that night's embedding: which of the two is first must not decide.
+    """
+    ref, said = store.newest_ref(REPORT, until=until - _TICK), report(store, until - _TICK)
     if ref is None or said is None or said["base_model"] != base_model:
         return None
     encoder, tokenizer = (
@@ -82,9 +86,9 @@ def newest(store: ArtefactStore, until: datetime, base_model: str) -> Chosen | N
 
 
 def copy(source: ArtefactStore, to: ArtefactStore, until: datetime) -> None:
-    """Bring the newest choice into another lake: a replay takes what was tuned as recorded and does not tune again."""
+    """Bring the choice that `newest` finds into another lake: a replay takes it as recorded and does not tune again."""
     for name in (REPORT, *FILES):
-        ref = source.newest_ref(name, until=until)
+        ref = source.newest_ref(name, until=until - _TICK)
         if ref is not None:
             to.put(source.fetch_one(name, ref.artefact), ref.artefact.kind)
             to.write_ref(ref)

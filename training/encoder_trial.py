@@ -12,6 +12,7 @@ from serving.runtime.encoder import Encoder
 from training import retrieval_quality, search_quality
 from training.embeddings import EncoderConfig, encode_texts, export_onnx, quantise
 from training.errors import NotEnoughData
+from training.golden import FEW_QUERIES
 from training.index import semantic_texts
 from training.negatives import Texts
 from training.search_quality import Judgments
@@ -53,11 +54,15 @@ class Trial:
         """The trial of a shop's products.
 
         Raises:
-            NotEnoughData: no held-out query has something relevant.
+            NotEnoughData: fewer than FEW_QUERIES held-out queries have something relevant.
         """
-        relevant = [query for query in held if max(judgments.grades[query].values(), default=0) > 0]
-        if not relevant:
-            raise NotEnoughData("found no judged query with something relevant to judge by; extend the golden set")
+        answerable = set(judgments.relevant)
+        relevant = [query for query in held if query in answerable]
+        if len(relevant) < FEW_QUERIES:
+            raise NotEnoughData(
+                f"found {len(relevant)} judged queries kept for judging with something relevant, need {FEW_QUERIES}; "
+                "extend the golden set"
+            )
         told = semantic_texts(products)
         texts = sorted(set(told))
         at = {text: row for row, text in enumerate(texts)}

@@ -15,7 +15,7 @@ class Encoder(StrEnum):
     FROZEN = "frozen"
     """As it came, with a head of its own beside the words: about five minutes."""
     FINE_TUNED = "fine-tuned"
-    """Trained too: minutes on a GPU, most of an hour on one core."""
+    """Trained too: minutes on a GPU, an hour or more on one core."""
 
 
 class IntentConfig(BaseModel, frozen=True, extra="forbid"):

@@ -1,4 +1,4 @@
-"""Hard negatives: texts that look right to BM25 or to the encoder of today, and are not."""
+"""Hard negatives: texts that look right to BM25 or to the encoder in use, and are not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Texts:
     texts: Sequence[str]
     """(n,) distinct texts."""
     vectors: NDArray[np.float32]
-    """(n, d) unit vectors of today's encoder."""
+    """(n, d) unit vectors of the encoder in use."""
     groups: Sequence[str]
     """(n,) group of each; empty where none is known."""
 
@@ -54,7 +54,8 @@ def triplets(pairs: pd.DataFrame, encoder: Encoder, over: Texts, config: MiningC
     """
     row = {text: at for at, text in enumerate(over.texts)}
     asked = pairs[["query", "text"]].assign(positive=pairs["text"].map(row))
-    found = mine(asked, encoder.encode_all(asked["query"].tolist()), over, config)
+    at, queries = pd.factorize(asked["query"])
+    found = mine(asked, encoder.encode_all(queries.tolist())[at], over, config)
     made = asked.assign(negative=[over.texts[at] for at in found])[found >= 0]  # of -1: any, and gone
     named = made.rename(columns={"query": "anchor"}).drop(columns="positive").rename(columns={"text": "positive"})
     return named.reset_index(drop=True)

@@ -51,6 +51,11 @@ class Judgments:
     slices: Mapping[str, str]
     """Query -> the slice that it belongs to."""
 
+    @property
+    def relevant(self) -> list[str]:
+        """The queries that something answers."""
+        return [query for query, grades in self.grades.items() if max(grades.values(), default=0) > 0]
+
     @classmethod
     def of(cls, frame: pd.DataFrame) -> Judgments:
         """From columns query, product_id, grade and slice: a row per pair; no product_id where nothing answers."""
@@ -76,10 +81,9 @@ def score(search: Search, judgments: Judgments, ask: Callable[[str], str] = lamb
         share of the first 10 places held by judged ones, and products found (up to DEPTH).
     """
     rows = []
-    for query, grades in sorted(judgments.grades.items()):
-        if max(grades.values(), default=0) > 0:
-            found = list(search(ask(query)))[:DEPTH]
-            rows.append((query, judgments.slices[query], *_scores(found, grades), len(found)))
+    for query in sorted(judgments.relevant):
+        found = list(search(ask(query)))[:DEPTH]
+        rows.append((query, judgments.slices[query], *_scores(found, judgments.grades[query]), len(found)))
     return pd.DataFrame(rows, columns=["query", "slice", *SCORES])
 
 

@@ -34,7 +34,8 @@ class TuningConfig(BaseModel, frozen=True, extra="forbid"):
     max_steps: PositiveInt | None = None
     """Steps at most; None: as many as the epochs have. One thread of a CPU does one in 4 seconds at 32 tokens."""
     max_minutes: PositiveFloat | None = None
-    """Wall time of the steps at most, after which what was learned is kept; such a run is not repeatable."""
+    """Wall time of the steps at most, after which what was learned is kept; such a run is not repeatable. A killed run
+    that goes on counts anew."""
     max_tokens: PositiveInt = 64
     """Tokens of a text that are read while training; product texts are shorter."""
     save_steps: PositiveInt = 50

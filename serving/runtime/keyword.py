@@ -3,9 +3,9 @@
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial, reduce
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -228,6 +228,14 @@ class KeywordIndex:
             more = _best(found[passes(found)], score, k)
             first = _best(np.union1d(first, more), score, 2 * k)
         return Hits(first, score[first], *self._coverage(groups, first))
+
+    def holding(self, words: Collection[str]) -> Rows:
+        """Documents that hold every one of some stems, in whatever field; ascending."""
+        columns = [self.column.get(word) for word in words]
+        if not columns or None in columns:
+            return np.empty(0, np.int32)
+        lists = sorted((self.postings.docs[self._span(column)] for column in columns if column is not None), key=len)
+        return reduce(partial(np.intersect1d, assume_unique=True), lists)
 
     def _groups(self, terms: Sequence[Term]) -> list["_Group"]:
         """The posting lists behind a query, one group per position in it.

@@ -1,5 +1,6 @@
 """One index with its products: the catalogue of a release, or what changed since. Pure."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -14,6 +15,8 @@ from serving.runtime.understanding import Term
 
 KEYWORD_DOCS: Final = 500
 """Product texts taken from the keyword index: so many of all, and so many of those that pass the filters."""
+PHRASE_DOCS: Final = 4 * KEYWORD_DOCS
+"""The same for words in quotes: of those that hold them, so many are read for whether they stand side by side."""
 VECTOR_TEXTS: Final = 100
 """Texts taken from the vector index: so many of all, and so many of those that pass the filters."""
 FILTERED_FROM: Final = 10 * VECTOR_TEXTS
@@ -44,7 +47,7 @@ class Part:
         self._by_text = _Groups.of(keyword.text_of_product, vectors.ntotal)
 
     def candidates(
-        self, terms: tuple[Term, ...], query: Scores | None, passes: Passes | None = None
+        self, terms: tuple[Term, ...], query: Scores | None, passes: Passes | None = None, *, quoted: bool = False
     ) -> tuple[Rows, Found]:
         """The rows that words or meaning find, ascending, and what each stage says of them.
 
@@ -52,8 +55,10 @@ class Part:
             terms: the query's words.
             query: (d,) its unit vector; None: by words alone.
             passes: which rows the request's filters let through, whose best are taken too; None: all of them.
+            quoted: words of the query stand in quotes.
         """
-        hits = self.keyword.top(terms, KEYWORD_DOCS, None if passes is None else self._docs_that(passes))
+        docs = PHRASE_DOCS if quoted else KEYWORD_DOCS
+        hits = self.keyword.top(terms, docs, None if passes is None else self._docs_that(passes))
         by_word, group = self._by_doc.members(hits.docs)
         near = self._near(query, passes) if query is not None else np.empty(0, np.int32)
         rows = np.union1d(by_word, near).astype(np.int32)
@@ -67,6 +72,10 @@ class Part:
             vector = self.vectors.reconstruct_batch(self.keyword.text_of_product[rows].astype(np.int64)) @ query
         share = np.nan_to_num(keyword) / np.float32(hits.whole)
         return rows, Found(keyword, vector, np.isin(rows, near), self.shelf.popularity[rows], covered, share)
+
+    def holding(self, rows: Rows, words: Collection[str]) -> NDArray[np.bool_]:
+        """(len(rows),) whether the product's text holds every one of some stems."""
+        return np.isin(self.keyword.doc_of_product[rows], self.keyword.holding(words))
 
     def _docs_that(self, passes: Passes) -> Passes:
         """Which documents are the text of a product that passes."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from data_contracts.errors import ArtefactRefused
 from data_contracts.merchandising import Rule
 from feature_repo.customer import CustomerFeatures
+from feature_repo.search_text import search_tokens
 from feature_repo.text import query_text
 from serving.runtime import diversity, facets, merchandising
 from serving.runtime.catalogue import STOCK_UNKNOWN, Catalogue
@@ -24,10 +25,12 @@ from serving.runtime.keyword import KeywordIndex, Passes
 from serving.runtime.part import Part
 from serving.runtime.personal import PERSONAL, affinity
 from serving.runtime.shelf import Shelf
-from serving.runtime.understanding import Bounds, Term, Understanding
+from serving.runtime.understanding import Bounds, Understanding
 
 LEAD: Final = 0.25
 """What each field that the query names is worth to a product that bears it, in ranges of the fused scores."""
+UNSOLD: Final = 0.01
+"""What a product that nobody bought scores on a category page, in best sellers: so that a rule's boost moves it too."""
 SIMILAR_TEXTS: Final = 40
 """Texts looked at for similar products."""
 
@@ -149,7 +152,8 @@ class SearchEngine:
         asked = {query_text(understood.raw), understood.text}
         return self._page(
             rows, fused, stages, degraded,
-            bounds=bounds, n=n, offset=offset, exclude=exclude, rules=rules, asked=asked, phrases=understood.phrases,
+            bounds=bounds, filters=filters, n=n, offset=offset, exclude=exclude, rules=rules, asked=asked,
+            phrases=understood.phrases,
         )  # fmt: skip
 
     def browse(
@@ -164,9 +168,10 @@ class SearchEngine:
         """The products within the filters, the popular first: a category page."""
         rows = np.arange(len(self.shelf.product_ids), dtype=np.int32)
         popularity = self.shelf.popularity
+        scores = popularity + np.float32(UNSOLD * max(float(popularity.max(initial=0.0)), 1.0))
         return self._page(
-            rows, popularity, {"popularity": popularity}, [],
-            bounds=filters, n=n, offset=offset, exclude=exclude, rules=rules,
+            rows, scores, {"popularity": popularity}, [],
+            bounds=filters, filters=filters, n=n, offset=offset, exclude=exclude, rules=rules,
         )  # fmt: skip
 
     def similar(self, row: int, *, n: int) -> SearchResult:
@@ -197,34 +202,47 @@ class SearchEngine:
     def _passes(
         self, bounds: Bounds, exclude: Sequence[str], rules: Sequence[Rule], phrases: Sequence[str]
     ) -> Passes | None:
-        """Which rows a request shows; None where it filters nothing."""
-        if bounds == Bounds() and not exclude and not phrases and not any(rule.action == "block" for rule in rules):
+        """Which rows a request may show; None where it filters nothing. Of `phrases` the words are looked for alone."""
+        blocking = any(rule.action == "block" for rule in rules)
+        if bounds == Bounds() and not (exclude or phrases or blocking or self.hidden.any()):
             return None
+        words = {word for phrase in phrases for word in search_tokens(phrase)}
 
         def passes(rows: Rows) -> NDArray[np.bool_]:
-            masks = self._masks(rows, bounds, exclude, phrases)
-            shown: NDArray[np.bool_] = np.logical_and.reduce(list(masks.values()))
+            shown: NDArray[np.bool_] = np.logical_and.reduce(list(self._masks(rows, bounds, exclude).values()))
+            if words:
+                shown &= self._holding(rows, words)
             return shown & ~merchandising.blocked(rules, rows, self.row, self.shelf)
 
         return passes
+
+    def _holding(self, rows: Rows, words: Collection[str]) -> NDArray[np.bool_]:
+        first = len(self.base.shelf.product_ids)
+        old = rows < first
+        held = np.zeros(len(rows), dtype=bool)
+        held[old] = self.base.holding(rows[old], words)
+        if self.added is not None:
+            held[~old] = self.added.holding(rows[~old] - np.int32(first), words)
+        return held
 
     def _candidates(self, understood: Understanding, degraded: list[str], passes: Passes | None) -> tuple[Rows, Found]:
         """Rows that words or meaning find, ascending, and what the stages say; by words alone when the index is out."""
         vector = self._encoded(understood.text, degraded)
         if vector is not None:
             try:
-                return self._found(understood.terms, vector, passes)
+                return self._found(understood, vector, passes)
             except Exception:  # noqa: BLE001 - whatever a native index raises, keywords still answer
                 degraded.append("index")
-        return self._found(understood.terms, None, passes)
+        return self._found(understood, None, passes)
 
-    def _found(self, terms: tuple[Term, ...], vector: Scores | None, passes: Passes | None) -> tuple[Rows, Found]:
-        rows, found = self.base.candidates(terms, vector, passes)
+    def _found(self, asked: Understanding, vector: Scores | None, passes: Passes | None) -> tuple[Rows, Found]:
+        quoted = bool(asked.phrases)
+        rows, found = self.base.candidates(asked.terms, vector, passes, quoted=quoted)
         if self.added is None:
             return rows, found
         first = np.int32(len(self.base.shelf.product_ids))
         behind: Passes | None = None if passes is None else lambda rows: passes(rows + first)
-        more, found_more = self.added.candidates(terms, vector, behind)
+        more, found_more = self.added.candidates(asked.terms, vector, behind, quoted=quoted)
         rows = np.concatenate([rows, more + first])
         return rows, Found.joined([found, found_more])
 
@@ -249,6 +267,7 @@ class SearchEngine:
         degraded: list[str],
         *,
         bounds: Bounds,
+        filters: Bounds,
         n: int,
         offset: int,
         exclude: Sequence[str],
@@ -256,10 +275,20 @@ class SearchEngine:
         asked: Collection[str] = (),
         phrases: Sequence[str] = (),
     ) -> SearchResult:
-        """One page of candidates: filtered, counted, arranged by stock and rules, cut."""
+        """One page of candidates: filtered, counted, arranged by stock and rules, cut.
+
+        What a rule pins is held to the client's `filters`, not to what the query states.
+        """
         candidates = len(rows)
         rows, scores, stages = self._with_pinned(rows, scores, stages, rules)
-        masks = self._masks(rows, bounds, exclude, phrases)
+        masks = self._masks(rows, bounds, exclude)
+        if phrases:
+            masks["phrases"] = self.shelf.named(rows, phrases)
+        itself = np.logical_and.reduce(list(masks.values())) & (np.arange(len(rows)) < candidates)
+        pins = np.flatnonzero(np.isin(rows, merchandising.pinned(rules, self.row)))
+        own = self._masks(rows[pins], filters, exclude)
+        for name, mask in masks.items():
+            mask[pins] = own.get(name, True)
         blocks = merchandising.blocks(rules, rows, self.row, self.shelf)
         masks["rules"] = ~np.logical_or.reduce([np.zeros(len(rows), dtype=bool), *blocks.values()])
         counted = {name: facets.without(masks, name) for name in ("category", "brand", "price")}
@@ -289,7 +318,7 @@ class SearchEngine:
             price_ranges=facets.price_ranges(self.shelf.price_minor[rows[counted["price"]]]),
             rules={int(rows[at[each]]): arranged.rules[each] for each in page.tolist() if each in arranged.rules},
             touched={**arranged.touched, **removed},
-            matched=int(np.count_nonzero(at < candidates)),
+            matched=int(np.count_nonzero(itself[at])),
             degraded=degraded,
         )
 
@@ -315,9 +344,7 @@ class SearchEngine:
             {name: np.concatenate([values, missing]) for name, values in stages.items()},
         )
 
-    def _masks(
-        self, rows: Rows, bounds: Bounds, exclude: Sequence[str], phrases: Sequence[str]
-    ) -> dict[str, NDArray[np.bool_]]:
+    def _masks(self, rows: Rows, bounds: Bounds, exclude: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
         """Filter -> which rows pass it; those that facets show have the facets' names."""
         unwanted = [self.row[pid] for pid in exclude if pid in self.row]
         masks: dict[str, NDArray[np.bool_]] = {"exclude": ~np.isin(rows, unwanted) & ~self.hidden[rows]}
@@ -327,8 +354,6 @@ class SearchEngine:
         ):
             if wanted is not None:
                 masks[name] = np.char.lower(values[rows]) == wanted.lower()
-        if phrases:
-            masks["phrases"] = self.shelf.named(rows, phrases)
         if bounds.in_stock is not None:
             masks["stock"] = self.shelf.in_stock[rows] != int(not bounds.in_stock)
         if (bounds.price_min_minor, bounds.price_max_minor) != (None, None):

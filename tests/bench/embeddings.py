@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mercato.settings import Settings
 from monitoring.statistics import bootstrap_mean, paired_gain
 from serving.runtime.encoder import Encoder
+from tests.bench.kept import kept_in
 from tests.bench.search import AT, products
 from training import index, negatives, pairs, retrieval_quality, search_quality
 from training.embeddings import EncoderConfig, encode_texts, export_onnx, quantise
@@ -76,7 +77,7 @@ def encoded(folder: Path, base: str, texts: Sequence[str]) -> tuple[Encoder, NDA
 
 def measure(settings: Settings) -> list[dict[str, Any]]:
     """One row per method and way of asking, with the paired gain over the un-tuned encoder."""
-    home = settings.root / "bench" / "embeddings"
+    home = kept_in(settings) / "embeddings"
     shop, judged = Shop.of(products()), read("chorus")
     queries = list(judged.grades)
     untuned = encoded(home / "untuned", EncoderConfig().base_model, shop.texts)

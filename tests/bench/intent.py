@@ -2,7 +2,7 @@
 
 Test splits are never trained on; validation is carved out of train by the hash of the text where a set has none.
 `python -m tests.bench.intent SET [linear]` measures one set, with `linear` without fine-tuning at all.
-One core fine-tunes all four in about an hour; the seconds say how long each took.
+One core fine-tunes all four in about two hours; the seconds say how long each took.
 """
 
 import json

@@ -32,6 +32,7 @@ from serving.runtime.query.relax import find
 from serving.runtime.query.understand import STEPS, StepName, understand
 from serving.runtime.search import SearchEngine
 from serving.runtime.understanding import Understanding, as_written
+from tests.bench.kept import kept_in
 from tests.bench.search import AT, engine, products
 from training import fusion, search_quality
 from training.golden import read
@@ -223,7 +224,7 @@ def _share(built: SearchEngine, asked: Understanding, held: list[set[str]], want
 
 def measure(settings: Settings) -> list[str]:
     """Lines of the tables, Markdown."""
-    home, chorus = settings.root / "bench", products()
+    home, chorus = kept_in(settings), products()
     wands = pd.read_csv(Path(os.environ["MERCATO_SOURCES"]) / "wands_query.csv", sep="\t")["query"].tolist()
     tables = (
         judged(chorus, home / "search"),

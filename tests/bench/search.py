@@ -1,6 +1,6 @@
 """Search quality on the Chorus judgments through the served path, beside stemmed BM25 over name and description.
 
-`MERCATO_SOURCES` is the folder of the catalogue's zipped JSON. Artefacts are built once into `home/bench/search`.
+`MERCATO_SOURCES` is the folder of the catalogue's zipped JSON. What takes long is made once, below `home/bench`.
 """
 
 import itertools
@@ -27,6 +27,7 @@ from serving.runtime.part import KEYWORD_DOCS
 from serving.runtime.search import SearchEngine
 from serving.runtime.shelf import Shelf
 from serving.runtime.understanding import as_written
+from tests.bench.kept import kept_in
 from training import fusion, index, search_quality
 from training.clean import clean
 from training.extract import extract
@@ -38,7 +39,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 def products() -> pd.DataFrame:
     """The Chorus catalogue as clean/products, in product_id order; made once below the bench's home."""
-    settings = Settings(home=Settings().root / "bench" / "chorus", shop="chorus", mlflow_url="none")
+    settings = Settings(home=kept_in(Settings()) / "chorus", shop="chorus", mlflow_url="none")
     shop, lake = load_shop("chorus"), paths.lake(settings)
     since, until = shop.window()
     if not lake.days("clean", "products"):
@@ -120,7 +121,7 @@ def measure_million(settings: Settings) -> list[dict[str, Any]]:
     """A whole search over a million products, by each kind of index: every product many times over (synthetic)."""
     import faiss
 
-    folder = settings.root / "bench" / "search"
+    folder = kept_in(settings) / "search"
     built, judged = engine(products(), folder), read("chorus")
     shelf, copies = built.shelf, 1_000_000 // built.base.keyword.n_docs + 1
     path, vectors = folder / "faiss_million", apart(np.load(folder / "vectors.npy"), copies)
@@ -169,13 +170,13 @@ def million_lines(found: list[dict[str, Any]]) -> list[str]:
 def measure(settings: Settings) -> dict[str, Any]:
     """Quality as written and misspelt beside the rivals; milliseconds of a query; keywords at a million products."""
     catalogue = products()
-    built = engine(catalogue, settings.root / "bench" / "search")
+    built = engine(catalogue, kept_in(settings) / "search")
     judged = read("chorus")
 
     def learned(known: search_quality.Judgments) -> search_quality.Search:
         return search_quality.served(built.fused_by(Fusion(fusion.fit(built, known))))
 
-    small = engine(catalogue, settings.root / "bench" / "search_int8", int8=True)
+    small = engine(catalogue, kept_in(settings) / "search_int8", int8=True)
 
     def learned_small(known: search_quality.Judgments) -> search_quality.Search:
         return search_quality.served(small.fused_by(Fusion(fusion.fit(small, known))))

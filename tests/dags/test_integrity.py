@@ -95,6 +95,7 @@ def test_a_shop_without_sales_makes_no_examples_of_recommendations(monkeypatch: 
     [
         ("train_intent", "import_annotations", {"success", "failed"}),
         ("train_ranker", "materialize_features", {"success"}),
+        ("tune_encoder", "build_datasets", {"success"}),
     ],
 )
 def test_a_night_waits_for_what_it_reads(dagbag: Any, dag_id: str, waits_for: str, enough: set[str]) -> None:
@@ -107,10 +108,12 @@ def test_a_night_waits_for_what_it_reads(dagbag: Any, dag_id: str, waits_for: st
         return len(asked) - 1
 
     night = SimpleNamespace(run_type="scheduled", partition_key=None)
-    said = {"dag_run": night, "params": {}, "logical_date": "tonight", "ti": SimpleNamespace(get_dr_count=get_dr_count)}
+    end = datetime(2017, 12, 4, 5, tzinfo=UTC)
+    started = datetime(2017, 12, 3, 5, tzinfo=UTC)
+    said = {"dag_run": night, "params": {}, "data_interval_end": end, "ti": SimpleNamespace(get_dr_count=get_dr_count)}
     assert not wait(**said)
     assert wait(**said)
-    assert {(of["dag_id"], *of["logical_dates"]) for of in asked} == {(waits_for, "tonight")}
+    assert {(of["dag_id"], *of["logical_dates"]) for of in asked} == {(waits_for, started)}
     assert all(set(of["states"]) == enough for of in asked)
     night.run_type = "manual"
     assert wait(**said)

@@ -1,5 +1,6 @@
 """A tuning end to end on forty products and a tiny BERT: what is chosen, what is refused, and what then encodes."""
 
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from mercato import paths, tuning
 from mercato.paths import sha256_file
 from mercato.settings import Settings
 from serving.runtime import search
+from serving.runtime.encoder import Encoder
 from serving.runtime.keyword import IndexConfig
 from tests.training.tiny_bert import write_tiny_bert
 from training import embeddings, encoder_choice, golden, index, jobs, pairs
@@ -157,9 +159,42 @@ def test_a_tuned_encoder_that_finds_more_encodes_the_products(
         tuning.tune_encoder(settings, LATER, config)
     other = ArtefactStore(replace(paths.lake(settings), root=str(settings.root / "replay")))
     encoder_choice.copy(store(settings), other, AT)
-    assert encoder_choice.newest(other, AT, config.base_model) is not None
-    assert encoder_choice.newest(other, AT, "package:another_base") is None
-    assert encoder_choice.newest(other, AT - timedelta(days=1), config.base_model) is None
+    assert store(settings).newest_ref(encoder_choice.REPORT, until=AT) is not None
+    assert encoder_choice.newest(other, AT, config.base_model) is None, "it ends after that night's embedding"
+    encoder_choice.copy(store(settings), other, LATER)
+    assert encoder_choice.newest(other, LATER, config.base_model) is not None
+    assert encoder_choice.newest(other, LATER, "package:another_base") is None
+    assert encoder_choice.newest(other, AT, config.base_model) is None
+
+
+def test_another_base_is_tuned_on_the_same_pairs(
+    settings: Settings, config: TuningConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another encoder learned from is news; a later tuning mines the mistakes of the encoder that serves."""
+    pairs_of(settings)
+    few = config.model_copy(update={"max_steps": 2})
+    mined: list[list[float]] = []
+    plain = tuning.negatives.triplets
+
+    def triplets(rows: pd.DataFrame, encoder: Any, *given: Any) -> pd.DataFrame:
+        mined.append(encoder.encode(["red diya"])[0].tolist())
+        return plain(rows, encoder, *given)
+
+    monkeypatch.setattr(tuning.negatives, "triplets", triplets)
+    tuning.tune_encoder(settings, AT, few)
+    chosen = encoder_choice.newest(store(settings), LATER, config.base_model)
+    assert chosen is not None
+    served = Encoder.load(chosen.encoder, chosen.tokenizer).encode(["red diya"])[0].tolist()
+    with pytest.raises(NotEnoughData, match="found 0 pairs"):
+        tuning.tune_encoder(settings, LATER, few)
+    monkeypatch.setattr(tuning, "MIN_NEW_PAIRS", 0)
+    tuning.tune_encoder(settings, LATER, few)
+    assert mined[1] == served != mined[0]
+    monkeypatch.setattr(tuning, "MIN_NEW_PAIRS", 640)
+    other = settings.root / "another_base"
+    shutil.copytree(config.base_model, other)
+    tuning.tune_encoder(settings, LATER, few.model_copy(update={"base_model": str(other)}))
+    assert len(mined) == 3
 
 
 EncoderConfig = embeddings.EncoderConfig
@@ -277,5 +312,10 @@ def test_what_is_missing_is_named(settings: Settings, config: TuningConfig, monk
         tuning.tune_encoder(settings, AT, config)
     pairs_of(settings)
     monkeypatch.setattr(golden, "read", lambda _shop: Judgments({}, {}))
-    with pytest.raises(NotEnoughData, match="extend the golden set"):
+    with pytest.raises(NotEnoughData, match=r"found 0 judged queries .* need 5; extend the golden set"):
+        tuning.tune_encoder(settings, AT, config)
+    few = Judgments({f"{each} q": {"p00": 3} for each in "abcd"}, {f"{each} q": "all" for each in "abcd"})
+    monkeypatch.setattr(golden, "read", lambda _shop: few)
+    monkeypatch.setattr(pairs, "DEFAULT", pairs.PairConfig(held_out_folds=5))
+    with pytest.raises(NotEnoughData, match=r"found 4 judged queries .* need 5; extend the golden set"):
         tuning.tune_encoder(settings, AT, config)

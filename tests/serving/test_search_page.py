@@ -1,6 +1,7 @@
 """Understanding, rules, facets, category pages and suggestions, as a client of version 1 meets them."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
+from mercato.settings import Settings
 from serving import rules as rulebook
 from serving.answers import _price_facet
 from serving.gateway import Gateway
 from serving.schemas import SearchAnswer, SuggestAnswer
 from tests.feature_repo.clean_sample import T
+from tests.serving.conftest import client_of, wait_ready
 
 
 def search(client: TestClient, query: str = "", **more: Any) -> SearchAnswer:
@@ -170,6 +173,52 @@ def test_a_pin_does_not_keep_a_query_that_finds_nothing_from_being_softened(clie
     assert found.total > 1
     nothing = search(client, "zzzzzz")
     assert (ids(nothing), nothing.relaxed) == ([other], [])
+
+
+def test_a_pin_is_held_to_what_the_client_sent_not_to_what_the_query_states(client: TestClient, rules: Any) -> None:
+    """Quotes and prices in the query are about what is found; a filter of the client is about what is shown."""
+    other = ids(search(client, "milk", n=1))[0]
+    rules(rule("pin", f"position: 1, what: {{products: ['{other}']}}"))
+    for query in ('"hot dogs"', "frozen pizza under 3", "frozen pizza over 2"):
+        plain, pinned = search(client, query, refuse=[]), search(client, query, explain=True)
+        assert ids(pinned)[0] == other
+        assert (pinned.relaxed, pinned.rules[0].products) == ([], 1)
+        assert plain.total == pinned.total
+    assert other not in ids(search(client, "frozen pizza", filters={"category": "frozen pizza"}))
+    nothing = search(client, "frozen pizza over 9999")
+    assert (nothing.relaxed, ids(nothing)[0]) == (["price_bounds"], other)
+
+
+def test_a_rule_of_what_a_query_became_when_it_was_softened_applies(client: TestClient, rules: Any) -> None:
+    """The answer says that it searched this, so its rules hold."""
+    other = ids(search(client, "milk", n=1))[0]
+    rules(rule("pin", f"position: 1, what: {{products: ['{other}']}}, when: {{queries: [frozen pizza]}}"))
+    softened = search(client, '"frozn pizza"')
+    assert (softened.relaxed, softened.understood.text) == (["phrases"], "frozen pizza")
+    assert ids(softened)[0] == other
+
+
+def test_a_boost_moves_what_nobody_bought_on_a_category_page_too(built: tuple[Path, str], tmp_path: Path) -> None:
+    """Its score there is not zero."""
+    shutil.copytree(built[0], tmp_path / "home")
+    gateway = Gateway.open(Settings(home=tmp_path / "home"))
+    wait_ready(gateway)
+    with client_of(gateway) as client:
+        for name in ("a", "b", "c"):
+            made = {"name": f"Lamp {name}", "brand": f"Brand {name}", "category": "NEW LAMPS"}
+            assert client.put(f"/v1/products/new-{name}", json=made).status_code == 200
+        page = {"filters": {"category": "NEW LAMPS"}}
+        assert ids(search(client, "", **page)) == ["new-a", "new-b", "new-c"]
+        path = tmp_path / "rules.yaml"
+        path.write_text(rule("boost", "factor: 5, what: {brand: Brand c}"))
+        gateway.rules = rulebook.RuleBook(path, lambda: T)
+        assert ids(search(client, "", **page)) == ["new-c", "new-a", "new-b"]
+
+
+def test_no_number_makes_search_fail(client: TestClient) -> None:
+    """Signs that become "100,100,..." are no price."""
+    found = search(client, "frozen pizza under " + "⑩🄁" * 100 + "100 inr")
+    assert found.understood.price_max is None
 
 
 def test_a_rule_that_is_over_does_nothing_and_a_wrong_file_keeps_the_last_rules(client: TestClient, rules: Any) -> None:

@@ -1,5 +1,6 @@
 """The Chorus sample, from zipped JSON to a judged index: a shop that is a catalogue alone."""
 
+from collections import Counter
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,12 +21,13 @@ from mercato.stores.routing import routing_store
 from serving.runtime import diversity, search
 from serving.runtime.pipeline import Request, rank
 from serving.runtime.query import understand as steps
+from serving.runtime.query.prices import price_bounds
 from serving.runtime.search import SearchEngine, SearchResult
 from serving.runtime.understanding import Bounds
 from serving.trial import parse
 from tests.serving.small_release import write_encoder
 from training import embeddings, golden, jobs, query_log, search_jobs, search_quality
-from training.behaviour import answered, behaviours, refuse_misbehaving, unanswered
+from training.behaviour import _priced_queries, answered, behaviours, brands, refuse_misbehaving, unanswered
 from training.clean import clean
 from training.errors import IndexNotGood
 from training.extract import extract
@@ -93,9 +95,9 @@ def test_what_a_shopper_takes_for_granted_holds(loaded: Loaded) -> None:
     assert "golden set" in str(behaviours(loaded, None)[0])
 
 
-def no_prices(self: SearchEngine, rows: Any, bounds: Bounds, exclude: Any) -> Any:
+def no_prices(self: SearchEngine, rows: Any, bounds: Bounds, *others: Any) -> Any:
     """A filter that forgot price bounds."""
-    return MASKS(self, rows, replace(bounds, price_min_minor=None, price_max_minor=None), exclude)
+    return MASKS(self, rows, replace(bounds, price_min_minor=None, price_max_minor=None), *others)
 
 
 def nothing(engine: SearchEngine) -> SearchResult:
@@ -141,6 +143,45 @@ def test_a_search_that_is_broken_on_purpose_fails_its_gate(
     assert {each.name for each in found if not each.holds} == fails
     with pytest.raises(IndexNotGood, match=r"queries, needed .*, worst: '"):
         refuse_misbehaving(found)
+
+
+def test_a_brand_that_is_sold_out_refuses_no_index(loaded: Loaded) -> None:
+    """Search shows it last, as it must; what is asked is what can be bought."""
+    shelf = loaded.engine.shelf
+    asked = brands(loaded.answer, shelf)
+    gone = next(brand for brand, n in Counter(shelf.brand.tolist()).most_common() if brand and n >= 3)
+    stock = np.where(shelf.brand == gone, np.int8(0), np.int8(1))
+    engine = copy(loaded.engine)
+    engine.shelf = replace(shelf, in_stock=stock)
+    sold_out = replace(loaded, engine=engine)
+    found = brands(sold_out.answer, engine.shelf)
+    assert (found.queries, found.found) == (asked.queries - 1, 1.0)
+
+
+def test_a_category_after_which_a_number_is_no_price_is_not_asked_about(loaded: Loaded) -> None:
+    """Over 40, after "Toys by age", is an age; the other categories are asked about as before."""
+    shelf = loaded.engine.shelf
+    first = Counter(shelf.category[shelf.price_minor > 0].tolist()).most_common(1)[0][0]
+    renamed = replace(shelf, category=np.where(shelf.category == first, "Toys by age", shelf.category))
+    queries = [query for query, _, _ in _priced_queries(renamed, 2)]
+    assert queries
+    assert not any("age over" in query for query in queries)
+    assert all(price_bounds(query.casefold(), 2) for query in queries)
+
+
+def test_a_handful_of_judged_queries_neither_teaches_nor_gates(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interval over two queries says nothing: reciprocal rank, the behaviours, and a warning."""
+    few = golden_frame()
+    few = few[few["query"].isin(sorted(golden_sample().relevant)[:2])]
+    monkeypatch.setattr(golden, "read", lambda _: golden.Judgments.of(few))
+    recorded: list[Any] = []
+    monkeypatch.setattr(search_jobs, "record_fusion", lambda *given: recorded.append(given[2]))
+    with structlog.testing.capture_logs() as logged:
+        said = judge_index(settings, AT)
+    assert (said["fusion"], said["golden"], len(recorded)) == ("reciprocal rank", 0, 1)
+    assert [each["queries"] for each in logged if each["event"] == "golden.too_few"] == [2]
 
 
 def test_queries_that_nothing_answers_have_no_bar_of_their_own(loaded: Loaded) -> None:

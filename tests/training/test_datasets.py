@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from data_contracts.contract import load_contract
 from data_contracts.datasets import dataset_names
-from data_contracts.errors import SchemaMismatch, TableRuleBroken
+from data_contracts.errors import SchemaMismatch, SourceMissing, TableRuleBroken
 from data_contracts.lake import arrow_schema, as_of
 from data_contracts.partitions import describe, encode, writing
 from data_contracts.shop import Shop
@@ -28,6 +28,7 @@ from mercato.settings import Settings
 from tests.lake_maker import SAMPLE, make_identity, make_lake, sample_shop, tree
 from training import jobs
 from training.clean import clean
+from training.datasets import search_pairs
 from training.datasets.builder import SPLIT, Builder, Inputs
 from training.datasets.kinds import BUILDERS
 from training.datasets.splits import LeakageFound, check_leakage, with_splits
@@ -182,6 +183,16 @@ def test_visits_to_the_site_become_examples(given: Inputs, tmp_path: Path) -> No
     past = sold[(sold["customer_key"] == customer) & (sold["known_at"] < at)]
     assert set(found["past_sessions"]) == {past["basket_id"].nunique()}
     assert set(found["event_time"]) == {pd.Timestamp(at)}
+
+
+def test_search_pairs_of_days_before_the_first_search_are_made(given: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shop that logs since last week backfills last year: nothing was searched then, which is no missing table."""
+
+    def nothing_yet(*_: Any, **__: Any) -> Any:
+        raise SourceMissing("found no partition of interactions")
+
+    monkeypatch.setattr(search_pairs, "as_of", nothing_yet)
+    assert search_pairs._searches(given.lake, given) == []
 
 
 def test_search_pairs_come_from_products_and_baskets(given: Inputs) -> None:

@@ -1,11 +1,15 @@
 """Scores of judged queries, worked by hand."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from training import golden, search_quality
 from training.behaviour import NO_RESULT
+from training.errors import BadConfig
 from training.search_quality import Judgments, bm25, cross_fitted, folds, misspelt, ndcg, score
 
 FRAME = pd.DataFrame(
@@ -49,6 +53,36 @@ def test_golden_sets_say_what_they_hold() -> None:
         }
     assert list(judged.slices.values()).count("hinglish") == 15
     assert len(score(lambda _: [], judged)) == len(answered)  # the others have no nDCG
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("query;product_id;grade;slice\na;1;3;head\n", "has the columns query;product_id;grade;slice; need query, "),
+        (
+            "query,product_id,grade\na,1,3\n",
+            "has the columns query, product_id, grade; need query, product_id",
+        ),
+        ("query,product_id,grade,slice\na,1,,head\n", "line 2: found the grade '', need 0"),
+        ("query,product_id,grade,slice\na,1,3,head\na,2,9,head\n", "line 3: found the grade '9', need 0 (wrong) to 4"),
+        ("query,product_id,grade,slice\na,1,3,head\na,1,0,head\n", "line 3: found 1 for 'a' a second time"),
+        (
+            "query,product_id,grade,slice\na,1,3,head\na,2,0,tail\n",
+            "line 3: found 'a' in the slice tail, above it is",
+        ),
+        ("query,product_id,grade,slice\na,1,3,Typo\n", "line 2: found the slice 'Typo', need a name in small letters"),
+        ("query,product_id,grade,slice\na,1,3,no-result\n", "line 2: found something relevant for 'a', which is in"),
+        ("query,product_id,grade,slice\n ,1,3,head\n", "line 2: found no query"),
+        ("query,product_id,grade,slice\nkäse,1,3,head\n", "is no CSV in UTF-8"),
+        ("", "is no CSV in UTF-8"),
+    ],
+)
+def test_a_golden_set_that_contradicts_itself_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    """File, line, what was found and what is allowed: people write it by hand, and all gates rest on it."""
+    (tmp_path / "shop.csv").write_text(content, encoding="latin-1")
+    with pytest.raises(BadConfig, match=re.escape(said)) as error:
+        golden.read("shop", tmp_path)
+    assert "shop.csv" in str(error.value)
 
 
 def test_a_typo_is_one_edit_per_long_word_and_always_the_same() -> None:

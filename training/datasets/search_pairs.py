@@ -1,14 +1,12 @@
 """Search pairs: what is asked and what answers it, from shoppers, graders and the products' own words."""
 
 from datetime import timedelta
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
 from data_contracts.errors import SourceMissing
 from data_contracts.lake import arrow_schema, as_of
-from data_contracts.partitions import manifests
 from mercato.paths import Lake
 from training import copurchase, golden, pairs
 from training.datasets.builder import Builder, Inputs
@@ -62,10 +60,11 @@ def _neighbours(given: Inputs) -> dict[str, list[str]]:
 
 
 def _searches(lake: Lake, given: Inputs) -> list[pd.DataFrame]:
-    if not manifests(lake, "clean", "interactions"):
-        return []
-    seen: Any = as_of(lake, "interactions", event_before=given.until, known_before=given.until, since=given.since)
-    return [pairs.searched(seen.execute())] if "query" in seen.columns else []
+    try:
+        seen = as_of(lake, "interactions", event_before=given.until, known_before=given.until, since=given.since)
+    except SourceMissing:
+        return []  # nothing was logged yet
+    return [pairs.searched(seen.execute())]
 
 
 SEARCH_PAIRS = Builder(

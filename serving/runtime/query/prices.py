@@ -70,6 +70,10 @@ class PriceBounds:
     said: str
 
 
+_MOST: Final = 10**9
+"""Major units; a number beyond is no price."""
+
+
 def _amounts(match: re.Match[str]) -> dict[str, Decimal]:
     """The numbers by name, times the thousands or lakhs said; in "10 to 20k" both are thousands."""
     said = {name: Decimal(match[name].replace(",", "")) for name in ("a", "b") if name in match.re.groupindex}
@@ -97,7 +101,7 @@ def _named(match: re.Match[str]) -> bool:
     return any(found.get(name) for name in ("ca", "cb", "da", "db", "word", "price"))
 
 
-def like_years(first: int, last: int) -> bool:
+def _like_years(first: int, last: int) -> bool:
     """Whether two plain numbers look like years: "films from 2010 to 2015"."""
     return all(_YEARS[0] <= each <= _YEARS[1] for each in (first, last))
 
@@ -106,7 +110,7 @@ def _no_years(match: re.Match[str]) -> bool:
     """Whether the two numbers are amounts, not years."""
     said = match["a"], match["b"]
     plain = all(each.isdigit() for each in said) and not (match["ka"] or match["kb"])
-    return _named(match) or not (plain and like_years(int(said[0]), int(said[1])))
+    return _named(match) or not (plain and _like_years(int(said[0]), int(said[1])))
 
 
 def _no_last_year(match: re.Match[str]) -> bool:
@@ -169,7 +173,7 @@ def price_bounds(text: str, digits: int) -> PriceBounds | None:
     """
     for pattern, low, high, sense in _PATTERNS:
         for match in pattern.finditer(text):
-            if sense(match):
+            if sense(match) and max(_amounts(match).values()) <= _MOST:
                 bounds = _bounds(match, digits, low=low, high=high)
                 if None not in bounds and bounds[0] > bounds[1]:  # type: ignore[operator]
                     bounds = bounds[1], bounds[0]

@@ -3,10 +3,11 @@
 What a merchandising rule pins was not found by the query.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from data_contracts.merchandising import Rule
 from feature_repo.customer import CustomerFeatures
 from serving.runtime.query.lexicon import Lexicon
 from serving.runtime.query.spelling import UNSURE
@@ -28,6 +29,7 @@ def find(  # noqa: PLR0913
     page: Mapping[str, Any],
     *,
     customer: CustomerFeatures | None = None,
+    rules: Callable[[Understanding], Sequence[Rule]] = lambda _: (),
 ) -> tuple[SearchResult, Understanding, list[str]]:
     """What was found, for what, and what had to be given up to find it.
 
@@ -38,20 +40,18 @@ def find(  # noqa: PLR0913
         refuse: steps of understanding that the client refused.
         page: arguments of `SearchEngine.search` that say which page; `filters` may be left out.
         customer: whose purchases count, where somebody is known.
+        rules: the merchandising rules that apply to a query as it is understood.
     """
     if not understood.text:
-        return (
-            engine.browse(**{**page, "filters": page.get("filters", Bounds()).over(understood.bounds)}),
-            understood,
-            [],
-        )
+        filters = page.get("filters", Bounds()).over(understood.bounds)
+        return engine.browse(**{**page, "filters": filters}, rules=rules(understood)), understood, []
     page = {**page, "customer": customer}
-    first = engine.search(understood, **page)
+    first = engine.search(understood, **page, rules=rules(understood))
     given_up: list[str] = []
     if first.matched == 0 and lexicon is not None:
         for what, asked in softer(understood, lexicon, refuse, engine.new_stems):
             given_up.append(what)
-            found = engine.search(asked, **page)
+            found = engine.search(asked, **page, rules=rules(asked))
             if found.matched:
                 return found, asked, given_up
     return first, understood, []
@@ -69,13 +69,14 @@ def softer(
         new_stems: stems of products that are newer than the lexicon.
     """
     query = understood
+    refuse = {*refuse, "phrases"}
     if query.phrases:
-        query = replace(query, phrases=())
+        query = understand(query.raw, lexicon, refuse=refuse, new_stems=new_stems)
         yield ORDER[0], query
     if query.bounds != Bounds():
         query = replace(query, bounds=Bounds())
         yield ORDER[1], query
-    without = {*refuse, "phrases", "prices"}
+    without = {*refuse, "prices"}
     if "spelling" not in refuse:
         guessed = understand(query.text, lexicon, refuse=without, confidence=UNSURE, new_stems=new_stems)
         if guessed.text != query.text:

@@ -20,8 +20,10 @@ StepName = Literal["phrases", "prices", "fillers", "spelling", "abbreviations", 
 STEPS: Final[tuple[StepName, ...]] = get_args(StepName)
 """In the order in which they run."""
 _MARKS: Final = '"\u201c\u201d\u201e\u00ab\u00bb'
-_QUOTED: Final = re.compile(rf"(?<!\S)[{_MARKS}]([^\s{_MARKS}](?:[^{_MARKS}]*[^\s{_MARKS}])?)[{_MARKS}](?!\S)")
-"""Words in quotes. The mark behind a number (27" screen) opens none, as no blank is before it."""
+_QUOTED: Final = re.compile(rf"(?<!\w)[{_MARKS}]([^\s{_MARKS}](?:[^{_MARKS}]*[^\s{_MARKS}])?)[{_MARKS}](?!\w)")
+"""Words in quotes. The mark behind a number (27" screen) opens none."""
+_HELD: Final = "\0"
+"""Stands for words in quotes while prices are read beside them."""
 _MEANT_FOR: Final = ("for", "fits", "compatible with", "with")
 _MEANT_FOR_AFTER: Final = ("ke liye", "के लिए")
 """A brand after one of the first, before one of the second, is what the product goes with, not who made it."""
@@ -77,13 +79,14 @@ def understand(
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", query[:MAX_QUERY_CHARS]).casefold())
     # Price patterns take time that grows with the cube of a run of blanks.
-    text = " ".join(folded.split())
+    text = " ".join(folded.replace(_HELD, " ").split())
     draft = _Draft(lexicon, query_text(query), [], confidence, new_stems)
-    if "phrases" not in refuse:
-        _phrases(draft, text)
-    priced = _prices(draft, text) if "prices" not in refuse else text
-    draft.words = query_text(priced).split()
-    if priced != text:
+    quoted = _phrases(draft, text) if "phrases" not in refuse else []
+    held = _QUOTED.sub(f" {_HELD} " if quoted else r"\1", text)
+    priced = _prices(draft, held) if "prices" not in refuse else held
+    in_order = iter(quoted)
+    draft.words = query_text(re.sub(_HELD, lambda _: next(in_order), priced)).split()
+    if priced != held:
         draft.trace[-1] = replace(draft.trace[-1], after=draft.text)
     for name in STEPS[2:]:
         if name not in refuse and draft.words:
@@ -100,21 +103,23 @@ def understand(
     )
 
 
-def _phrases(draft: _Draft, text: str) -> None:
-    """What stands in quotes is meant as written."""
-    draft.phrases = tuple(phrase for quoted in _QUOTED.findall(text) if (phrase := query_text(quoted)))
+def _phrases(draft: _Draft, text: str) -> list[str]:
+    """What stands in quotes, each in turn: it is meant as written."""
+    quoted: list[str] = _QUOTED.findall(text)
+    draft.phrases = tuple(phrase for each in quoted if (phrase := query_text(each)))
     if draft.phrases:
         draft.trace.append(Step("phrases", text, draft.asked, {"phrases": list(draft.phrases)}))
+    return quoted
 
 
 def _prices(draft: _Draft, text: str) -> str:
-    """`text` without the words that state price bounds; none are in quotes."""
-    found = price_bounds(_QUOTED.sub(" ", text) if draft.phrases else text, draft.lexicon.data.minor_digits)
+    """`text` without the words that state price bounds."""
+    found = price_bounds(text, draft.lexicon.data.minor_digits)
     if found is None:
         return text
     draft.bounds = Bounds(price_min_minor=found.low, price_max_minor=found.high)
     detail: dict[str, object] = {"said": found.said, "price_min_minor": found.low, "price_max_minor": found.high}
-    draft.trace.append(Step("prices", query_text(text), "", detail))
+    draft.trace.append(Step("prices", draft.asked, "", detail))
     return text.replace(found.said, " ", 1)
 
 
@@ -129,9 +134,12 @@ def _fillers(draft: _Draft) -> None:
 def _abbreviations(draft: _Draft) -> None:
     lexicon, before = draft.lexicon, draft.text
     short = phrases(draft.words, lexicon.data.abbreviations, 1)
+    forms = dict(lexicon.long_forms)
     for found in reversed([each for each in short if not _is_name(draft, each.phrase)]):
         draft.replace(found, found.value)
-    long = phrases(draft.words, lexicon.long_forms, lexicon.longest_phrase)
+        if _is_new(draft, found.phrase):
+            forms[found.value] = [*forms.get(found.value, ()), found.phrase]
+    long = phrases(draft.words, forms, lexicon.longest_phrase)
     draft.also += [(each.start, each.end, abbreviation, 1.0) for each in long for abbreviation in each.value]
     if draft.text != before or long:
         draft.note("abbreviations", before, also=[each for found in long for each in found.value])
@@ -184,7 +192,7 @@ def _synonyms(draft: _Draft) -> None:
         if not known:
             continue
         used[found.phrase] = known
-        if not any(lexicon.knows(word) for word in draft.words[found.start : found.end]):
+        if not any(lexicon.knows(word) or _is_new(draft, word) for word in draft.words[found.start : found.end]):
             draft.replace(found, known[0])
             by = len(known[0].split()) - (found.end - found.start)
             apart = [each for each in draft.also if each[1] <= found.start or each[0] >= found.end]

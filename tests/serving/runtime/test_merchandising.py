@@ -163,6 +163,7 @@ RULE = """
         (("owner: grocery@shop.example", "owner: ''"), "rule soup: owner"), (("action: pin", "action: hide"), "action"),
         (('{products: ["1", "2"]}', "{}"), "name either products"), (("reason", "because"), "reason: Field required"),
         (("T00:00:00Z\n  end", "\n  end"), "start"), (("- id: soup", "- id: [soup"), "not YAML"),
+        (("2018-03-01", "2017-11-31"), "not YAML: day is out"), (("position: 1", "position: !!int x"), "not YAML"),
         (("position: 1", "position: 1\n" + RULE.strip().replace("soup", "soup")), "more than once"),
     ],
 )  # fmt: skip

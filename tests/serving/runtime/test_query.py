@@ -268,6 +268,7 @@ def test_classes(lexicon: Lexicon, query: str, expected: str) -> None:
     [
         ('"Wireless  Mouse" black', ("wireless mouse",)), ("“hard drive” «1TB»", ("hard drive", "1tb")),
         ('27" monitor', ()), ('3.5" hard drive 2.5" ssd', ()), ('27" "hard drive"', ("hard drive",)),
+        ('"hard drive", black', ("hard drive",)), ('("hard drive")?', ("hard drive",)),
         ('"hard drive', ()), ('""', ()), ('" "', ()), ('"..."', ()), ('""""""', ()),
     ],
 )  # fmt: skip
@@ -285,6 +286,30 @@ def test_words_in_quotes_are_meant_as_written(lexicon: Lexicon) -> None:
     assert asked.phrases == ("wireles under 20",)
     assert asked.bounds == Bounds(price_max_minor=3_000)
     assert asked.text == "wireles under 20 bluetooth"
+    assert understand('under "usb cable" 20', lexicon).bounds == Bounds()
+    around = understand('mouse "under 20" under 20', lexicon)
+    assert (around.text, around.bounds) == ("mouse under 20", Bounds(price_max_minor=2_000))
+    assert [step.after for step in around.trace[:2]] == ["mouse under 20 under 20", "mouse under 20"]
+
+
+def test_quotes_that_are_given_up_leave_the_query_without_them(lexicon: Lexicon) -> None:
+    """Spelling is corrected and prices are read then, as if nobody had quoted."""
+    asked = understand('"wirless mouse under 20"', lexicon)
+    assert (asked.bounds, asked.text) == (Bounds(), "wirless mouse under 20")
+    (first, softer_one), (second, _), *_ = softer(asked, lexicon, refuse=())
+    plain = understand("wirless mouse under 20", lexicon)
+    assert (first, second) == ("phrases", "price_bounds")
+    assert (softer_one.text, softer_one.terms, softer_one.bounds) == (plain.text, plain.terms, plain.bounds)
+    assert softer_one.text == "wireless mouse"
+
+
+def test_a_word_that_only_a_new_product_uses_is_looked_for(lexicon: Lexicon) -> None:
+    """What it means in the catalogue, or is short for, stands beside it and does not replace it."""
+    doodh = understand("doodh", lexicon, new_stems={"doodh"})
+    assert words(doodh) == {"doodh", "milk"}
+    assert words(understand("doodh", lexicon)) == {"milk"}
+    assert "blk" not in words(understand("blk mouse", lexicon))
+    assert {"blk", "black"} <= words(understand("blk mouse", lexicon, new_stems={"blk"}))
 
 
 def test_each_step_can_be_refused_and_all_refused_is_as_written(lexicon: Lexicon) -> None:

@@ -130,6 +130,28 @@ def test_reciprocal_rank_shares_ranks_and_skips_what_was_not_found() -> None:
     assert reciprocal_rank(values) == pytest.approx([1 / 61, 1 / 62, 0.0, 1 / 61])
 
 
+def test_removed_products_leave_their_places_among_the_texts_taken(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best that are left are taken, not those of the best that are left."""
+    monkeypatch.setattr(part, "KEYWORD_DOCS", 5)
+    monkeypatch.setattr(part, "VECTOR_TEXTS", 5)
+    best = engine.search(as_written("frozen pizza"), n=100)
+    ids = [str(engine.shelf.product_ids[row]) for row in best.rows.tolist()]
+    left = engine.changed(None, ids).search(as_written("frozen pizza"), n=100)
+    assert left.total > 0
+    assert not set(left.rows.tolist()) & set(best.rows.tolist())
+
+
+def test_words_in_quotes_are_read_in_names_that_hold_them_all() -> None:
+    """Of two that hold both words in whatever field the name that says them side by side is shown."""
+    docs = [("usb cable", "", "", "", ""), ("cable for usb", "", "", "", ""), ("cable", "", "", "usb", "")]
+    index = index_of(docs, IndexConfig())
+    assert index.holding({"usb", "cabl"}).tolist() == [0, 1, 2]
+    assert index.holding({"usb", "mouse"}).tolist() == []
+    assert index.holding(set()).tolist() == []
+
+
 def test_words_find_products(engine: SearchEngine, products: pd.DataFrame) -> None:
     """Every hit of a plain query on the first page is what was asked for, best first within each category."""
     result = engine.search(as_written("frozen pizza"), n=10)
