@@ -97,15 +97,21 @@ def start(
     )
 
 
-def after(*dag_ids: str, even_failed: bool = False) -> Any:
+def after(*dag_ids: str, even_failed: bool = False, else_skip: bool = False) -> Any:
     """A task that holds a scheduled run until its last business day succeeded in `dag_ids`, or is over (`even_failed`).
 
+    When that has not come after six hours it fails, or skips what follows (`else_skip`).
     Manual and backfill runs go on at once: who starts them answers for their input.
     """
+    patience: dict[str, Any] = {
+        "mode": "reschedule",
+        "poke_interval": 60,
+        "timeout": 6 * 3600,
+        "retries": 0,
+        "soft_fail": else_skip,
+    }
 
-    @task.sensor(
-        task_id="wait_for_" + "_and_".join(dag_ids), mode="reschedule", poke_interval=60, timeout=6 * 3600, retries=0
-    )
+    @task.sensor(task_id="wait_for_" + "_and_".join(dag_ids), **patience)
     def wait(**context: Any) -> bool:
         if run_of(context).run_type != "scheduled":
             return True

@@ -1,7 +1,7 @@
 """Fine-tune the encoder behind search, every week, on what shoppers searched and what products say of themselves.
 
-The tuned encoder is chosen only when it finds more on judged queries that it never saw; the next train_embeddings
-uses the one chosen.
+The tuned encoder is chosen only when it finds more on judged queries that it never saw; the embeddings
+of later nights use the one chosen.
 A week with too few new pairs, and a shop without judged queries, is skipped.
 Runbook: docs/runbooks/tune_encoder.md
 """
@@ -40,8 +40,8 @@ def tune(**context: Any) -> dict[str, Any]:
     doc_md=__doc__,
 )
 def tune_encoder() -> None:
-    """Waits for the pairs of the night."""
-    after("build_datasets") >> tune()
+    """Waits for the pairs of the night; a night that made none, or never ran, leaves the tuning to the next week."""
+    after("build_datasets", else_skip=True) >> tune()
 
 
 tune_encoder()

@@ -46,10 +46,10 @@ class ArtefactStore:
         self.lake = lake
 
     def put(self, file: Path, kind: Kind, *, reproducible: Reproducible = Reproducible.BYTES) -> Artefact:
-        """Store a file under its hash; the same bytes are stored once."""
+        """Store a file under its hash; the same bytes are stored once, and again where they were damaged."""
         digest = sha256_file(file)
         target = self.lake.path("artefacts", digest)
-        if not self.lake.exists(target):
+        if not self.lake.exists(target) or sha256_file(self.lake.local(target)) != digest:
             with self.lake.writing(target) as aside:
                 aside.write_bytes(file.read_bytes())
         return Artefact(kind=kind, sha256=digest, reproducible=reproducible)
@@ -64,7 +64,7 @@ class ArtefactStore:
         if found != artefact.sha256:
             raise ArtefactRefused(
                 f"artefact {name} at {path} hashes to {found[:12]}, the release needs {artefact.sha256[:12]}: "
-                "its bytes changed after training; delete the file and train it again"
+                "its bytes changed after training; train it again"
             )
         return local
 

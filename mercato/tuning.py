@@ -49,7 +49,7 @@ class _Work:
 
 
 def tune_encoder(settings: Settings, until: datetime, config: TuningConfig = DEFAULT) -> dict[str, Any]:
-    """What the tuning of a week chose, as kept in `encoder_choice`; the next train_embeddings encodes with it.
+    """What the tuning of a week chose, as kept in `encoder_choice`; an embedding of a later `until` encodes with it.
 
     The tuned encoder is chosen when its nDCG@10 on the judged queries kept for judging is above the un-tuned one's by
     more than the paired 95 % interval; int8 of the one chosen when that costs less than MAX_INT8_LOSS.

@@ -13,7 +13,7 @@ import pandas as pd
 
 from feature_repo.text import query_text
 from serving.runtime.query.lexicon import Lexicon, phrases
-from serving.runtime.query.prices import price_bounds
+from serving.runtime.query.prices import like_years, price_bounds
 from serving.runtime.search import SearchResult
 from serving.runtime.shelf import Shelf
 from training.errors import IndexNotGood
@@ -237,7 +237,7 @@ def _some(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 def _priced_queries(shelf: Shelf, digits: int) -> Iterator[tuple[str, int, float]]:
     """(query, least, greatest price in minor units) that at least one product of the category named is inside of.
 
-    Only queries that say a price: after some names ("Toys by age") a number says something else.
+    Left out is what says a price after other names and none after this one ("Toys by age over 8").
     """
     unit = 10**digits
     priced = shelf.price_minor > 0
@@ -248,10 +248,11 @@ def _priced_queries(shelf: Shelf, digits: int) -> Iterator[tuple[str, int, float
         asked = [(f"{name} under {most}", None, most * unit)]
         if least:
             asked.append((f"{name} over {least}", least * unit, None))
-            asked.append((f"{name} between {least} and {most}", least * unit, most * unit))
+            if not like_years(least, most):
+                asked.append((f"{name} between {least} and {most}", least * unit, most * unit))
         for query, at_least, at_most in asked:
-            said = price_bounds(query.casefold(), digits)
-            if said is not None and (said.low, said.high) == (at_least, at_most):
+            elsewhere = price_bounds(f"item {query.removeprefix(name)}", digits)
+            if price_bounds(query.casefold(), digits) is not None or elsewhere is None:
                 yield query, at_least or 0, float("inf") if at_most is None else at_most
 
 

@@ -97,7 +97,8 @@ def annotated(lake: Lake, until: datetime) -> dict[str, pd.DataFrame]:
     found: list[pd.DataFrame] = []
     for each in (newest[kind] for kind in (True, False) if kind in newest):
         rows = pd.read_parquet(lake.local(lake.path("datasets", each.name, each.version, "rows.parquet")))
-        same = rows["label_set_version"].fillna("").str.partition(".")[0].isin(["", str(major)])
+        meant = rows["label_set_version"].fillna("").map(lambda version: version.partition(".")[0])
+        same = meant.isin(["", str(major)])
         found.append(_without(rows[same].assign(origin=rows["label_source"]), *found))
     if not found:
         return {}

@@ -271,7 +271,7 @@ def test_an_index_of_the_fp32_encoder_cannot_be_served_with_its_int8_form(
     monkeypatch.setattr(embeddings, "EncoderConfig", lambda: EncoderConfig(base_model=config.base_model, threads=1))
     pairs_of(settings)
     assert tuning.tune_encoder(settings, AT, config.model_copy(update={"max_steps": 2}))["int8"]
-    jobs.train_embeddings(settings, AT)
+    jobs.train_embeddings(settings, LATER)
     assert vectors_by(settings) == newest(settings, "encoder") == newest(settings, "chosen_encoder")
     fp32, tokenizer = embeddings.export_onnx(EncoderConfig(base_model=config.base_model), tmp_path)
     products = pd.DataFrame(

@@ -296,6 +296,26 @@ def test_an_older_run_takes_nothing_from_a_newer_one(place: tuple[Lake, str], tm
     assert tree(lake) == before
 
 
+def test_an_older_run_does_not_bring_back_what_became_contested(place: tuple[Lake, str], tmp_path: Path) -> None:
+    """Votes of the next day take a label away; the day before, run again, leaves it away."""
+    lake, batch = place
+    given = tasks(lake, batch)
+    drop(
+        tmp_path / "in", exported(given, lambda data, _: [annotation(n, truth(data["text"])) for n in (1, 2)]), "1.json"
+    )
+    take(lake, tmp_path / "in")
+    (first, *_) = given
+    other = WRONG[truth(first["data"]["text"])]
+    drop(tmp_path / "in", exported([first], lambda *_: [annotation(n, other, UNTIL) for n in (3, 4)]), "2.json")
+    newer = UNTIL + timedelta(days=1)
+    files = sorted((tmp_path / "in").glob("*"))
+    import_files(lake, LABELS, files, newer, IMPORT)
+    before = tree(lake)
+    assert len(decided(lake, newer)) == 19
+    import_files(lake, LABELS, files, UNTIL, IMPORT)
+    assert tree(lake) == before
+
+
 def test_labels_that_meant_something_else_are_left_out(
     place: tuple[Lake, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,7 +115,12 @@ def import_files(
                 "adjudication": asked.batch.batch if asked.batch else None,
                 **judged.agreement,
             }
-            kept = {"digest": judged.digest, "counts": counts, "labels": [asdict(each) for each in kept_labels]}
+            kept = {
+                "digest": judged.digest,
+                "until": until.isoformat(),
+                "counts": counts,
+                "labels": [asdict(each) for each in kept_labels],
+            }
             content = json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
             lake.write_bytes(labels_path(lake, batch), content.encode())
             taken.append(counts)
@@ -203,8 +208,8 @@ def _imported(lake: Lake) -> dict[str, Any]:
 
 def _settled(lake: Lake, batch: str, before: Mapping[str, Any], labels: LabelSet, until: datetime) -> bool:
     there = find(lake, batch)
-    later = any(datetime.fromisoformat(row["known_at"]) >= until for row in before["labels"])
-    return later or (there is not None and there.major != labels.major)
+    taken = datetime.fromisoformat(before["until"]) if "until" in before else until
+    return taken > until or (there is not None and there.major != labels.major)
 
 
 def _read(files: Iterable[Path], labels: LabelSet) -> tuple[list[Votes], list[TrainingError]]:

@@ -101,7 +101,7 @@ def _named(match: re.Match[str]) -> bool:
     return any(found.get(name) for name in ("ca", "cb", "da", "db", "word", "price"))
 
 
-def _like_years(first: int, last: int) -> bool:
+def like_years(first: int, last: int) -> bool:
     """Whether two plain numbers look like years: "films from 2010 to 2015"."""
     return all(_YEARS[0] <= each <= _YEARS[1] for each in (first, last))
 
@@ -110,7 +110,7 @@ def _no_years(match: re.Match[str]) -> bool:
     """Whether the two numbers are amounts, not years."""
     said = match["a"], match["b"]
     plain = all(each.isdigit() for each in said) and not (match["ka"] or match["kb"])
-    return _named(match) or not (plain and _like_years(int(said[0]), int(said[1])))
+    return _named(match) or not (plain and like_years(int(said[0]), int(said[1])))
 
 
 def _no_last_year(match: re.Match[str]) -> bool:

@@ -22,8 +22,8 @@ STEPS: Final[tuple[StepName, ...]] = get_args(StepName)
 _MARKS: Final = '"\u201c\u201d\u201e\u00ab\u00bb'
 _QUOTED: Final = re.compile(rf"(?<!\w)[{_MARKS}]([^\s{_MARKS}](?:[^{_MARKS}]*[^\s{_MARKS}])?)[{_MARKS}](?!\w)")
 """Words in quotes. The mark behind a number (27" screen) opens none."""
-_HELD: Final = "\0"
-"""Stands for words in quotes while prices are read beside them."""
+_HELD: Final = "\U00010330"
+"""Stands for words in quotes while prices are read beside them: a letter that no shop is asked in (Gothic ahsa)."""
 _MEANT_FOR: Final = ("for", "fits", "compatible with", "with")
 _MEANT_FOR_AFTER: Final = ("ke liye", "के लिए")
 """A brand after one of the first, before one of the second, is what the product goes with, not who made it."""

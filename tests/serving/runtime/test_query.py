@@ -287,6 +287,7 @@ def test_words_in_quotes_are_meant_as_written(lexicon: Lexicon) -> None:
     assert asked.bounds == Bounds(price_max_minor=3_000)
     assert asked.text == "wireles under 20 bluetooth"
     assert understand('under "usb cable" 20', lexicon).bounds == Bounds()
+    assert understand('under 16 "football kit"', lexicon).bounds == Bounds(), "an age"
     around = understand('mouse "under 20" under 20', lexicon)
     assert (around.text, around.bounds) == ("mouse under 20", Bounds(price_max_minor=2_000))
     assert [step.after for step in around.trace[:2]] == ["mouse under 20 under 20", "mouse under 20"]
