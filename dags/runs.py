@@ -103,15 +103,9 @@ def after(*dag_ids: str, even_failed: bool = False, else_skip: bool = False) -> 
     When that has not come after six hours it fails, or skips what follows (`else_skip`).
     Manual and backfill runs go on at once: who starts them answers for their input.
     """
-    patience: dict[str, Any] = {
-        "mode": "reschedule",
-        "poke_interval": 60,
-        "timeout": 6 * 3600,
-        "retries": 0,
-        "soft_fail": else_skip,
-    }
+    patience: dict[str, Any] = {"mode": "reschedule", "poke_interval": 60, "timeout": 6 * 3600, "retries": 0}
 
-    @task.sensor(task_id="wait_for_" + "_and_".join(dag_ids), **patience)
+    @task.sensor(task_id="wait_for_" + "_and_".join(dag_ids), soft_fail=else_skip, **patience)
     def wait(**context: Any) -> bool:
         if run_of(context).run_type != "scheduled":
             return True
